@@ -1,0 +1,139 @@
+"""Every hyperparameter, once: name, value, and the name it has in the paper or the official code.
+
+The defaults are the course's recipe: one set for every lesson, chosen to learn within minutes on
+two CPU cores. `--recipe official` puts the paper's values in place of the few that differ.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+class Size(NamedTuple):
+    """A model size by the official names."""
+    deter: int      # D, units of the recurrent state
+    hidden: int     # U, units of every hidden layer
+    classes: int    # C, classes of each latent
+    depth: int      # channels of the image networks, in multiples of 2, 3, 4, 4
+
+
+SIZES = {
+    "1m": Size(512, 64, 4, 4),
+    "12m": Size(2048, 256, 16, 16),
+    "25m": Size(3072, 384, 24, 24),
+    "50m": Size(4096, 512, 32, 32),
+    "100m": Size(6144, 768, 48, 48),
+    "200m": Size(8192, 1024, 64, 64),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """DreamerV3. Every flag is a hyperparameter or says what to run."""
+
+    # ---- the task and the budget: what a lesson may choose
+    env: str = "CartPole-v1"
+    """id of any registered Gymnasium environment"""
+    steps: int = 8000
+    """environment steps to train for, resets not counted"""
+    size: Literal["1m", "12m", "25m", "50m", "100m", "200m"] = "1m"
+    """model size, by the official names"""
+    envs: int = 1
+    """environments that run side by side, 1 to 16"""
+
+    # ---- the run
+    seed: int = 0
+    """seed of everything random: weights, draws, replay, environments"""
+    output: str = ""
+    """folder for metrics, checkpoints and summary.json; runs/TASK-seed if empty"""
+    resume: bool = True
+    """go on from the checkpoint in the output folder, if there is one"""
+    recipe: Literal["course", "official"] = "course"
+    """which set of defaults the flags start from"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves torch's own choice"""
+    async_envs: bool = False
+    """run each environment in a process of its own"""
+    log_every: int = 250
+    """environment steps between two lines of metrics.jsonl"""
+    eval_every: int = 1000
+    """environment steps between two evaluations"""
+    eval_episodes: int = 20
+    """episodes per evaluation, both greedy and sampled"""
+    final_episodes: int = 100
+    """fresh episodes after training, both greedy and sampled"""
+    checkpoint_every: int = 1000
+    """environment steps between two checkpoints"""
+
+    # ---- data (replay buffer, Table 4 of the paper)
+    batch_size: int = 16
+    """B, sequences per update"""
+    batch_length: int = 32
+    """T, trained steps per sequence (paper: 64)"""
+    starts: int = 128
+    """N, imagination starts per update, drawn from the B*T replayed states; 0 takes all (paper)"""
+    train_ratio: float = 128.0
+    """replayed steps per environment step; updates per step = ratio / (B*T)"""
+    prefill: int = 1000
+    """random steps before training (paper: 0); also fixes the scale of the observations"""
+    hold: float = 4.0
+    """mean number of steps for which a random prefill action is held (geometric)"""
+    capacity: int = 200_000
+    """rows of the replay buffer (paper: 5e6)"""
+    standardize: bool = True
+    """bring vector observations to order one with the statistics of the prefill (paper: no)"""
+
+    # ---- world model
+    stoch: int = 32
+    """S, categorical latents"""
+    blocks: int = 8
+    """g, blocks of the block-diagonal GRU"""
+    bins: int = 255
+    """K, two-hot bins of reward and critic"""
+    unimix: float = 0.01
+    """share of the uniform distribution in every categorical"""
+    free_nats: float = 1.0
+    """KL below which dyn and rep losses stop pushing"""
+    beta_dyn: float = 1.0
+    """scale of the dynamics loss"""
+    beta_rep: float = 0.1
+    """scale of the representation loss"""
+
+    # ---- behaviour
+    imagination_horizon: int = 15
+    """H, steps of a dream"""
+    discount_horizon: float = 200.0
+    """discount = 1 - 1 / this (paper: 333)"""
+    lam: float = 0.95
+    """lambda of the lambda-return"""
+    entropy: float = 3e-3
+    """eta, scale of the actor's entropy bonus (paper: 3e-4)"""
+    beta_repval: float = 0.3
+    """scale of the critic's loss on replayed rewards"""
+    slow_rate: float = 0.02
+    """rate at which the slow critic follows the critic"""
+    slow_regulariser: float = 1.0
+    """scale of the critic's pull towards the slow critic"""
+    return_rate: float = 0.01
+    """rate of the moving return percentiles"""
+
+    # ---- optimiser
+    lr: float = 1e-3
+    """learning rate of LaProp, for all networks (paper: 4e-5)"""
+    warmup: int = 100
+    """updates over which the learning rate rises from 0 (paper: 1000)"""
+    agc: float = 0.3
+    """adaptive gradient clipping: largest gradient norm relative to the parameter's norm"""
+    average_rate: float = 0.005
+    """rate of the moving average of all weights that is evaluated (paper: no average, 1)"""
+
+    @property
+    def discount(self):
+        return 1 - 1 / self.discount_horizon
+
+
+OFFICIAL = dict(
+    recipe="official", batch_length=64, starts=0, train_ratio=512.0, prefill=0, standardize=False,
+    discount_horizon=333.0, entropy=3e-4, lr=4e-5, warmup=1000, average_rate=1.0, capacity=5_000_000)
+"""The paper's values (README, departure 4), where the course's recipe differs."""

@@ -1,0 +1,47 @@
+"""Step 12: one update: sample, loss, backward, optimiser, slow copies, latents back to replay."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from .agent import Agent
+from .distributions import Draw
+from .optimizer import LaProp, follow
+
+
+class Learner:
+    """The agent with all that training adds: optimiser, averaged weights, source of randomness."""
+
+    def __init__(self, spec, actions, discrete, config, device="cpu"):
+        torch.manual_seed(config.seed)                  # the weights
+        self.config, self.device = config, torch.device(device)
+        self.agent = Agent(spec, actions, discrete, config).to(self.device)
+        self.average = copy.deepcopy(self.agent).requires_grad_(False)
+        self.optimizer = LaProp(self.agent.trained(), config.lr, config.warmup, config.agc)
+        self.draw = Draw(torch.Generator(self.device).manual_seed(config.seed))
+        self.updates = 0
+
+    def update(self, batch, state):
+        """Train on one batch of `Replay.sample`, state: deter (B, D), stoch class indices (B, S).
+
+        Returns metrics (0-d tensors) and fresh latents deter (B, T, D), class indices (B, T, S).
+        """
+        classes = self.agent.world_model.rssm.classes       # index C stands for the zero state
+        state = state[0], F.one_hot(state[1], classes + 1)[..., :classes].float()
+        total, losses, metrics, model = self.agent.loss(batch, state, self.draw, self.pick_starts(batch))
+        total.backward()
+        metrics["grad_norm"] = self.optimizer.step()
+        follow(self.agent.slow_critic, self.agent.critic, self.config.slow_rate)
+        follow(self.average, self.agent, self.config.average_rate)
+        self.updates += 1
+        metrics |= {f"loss_{name}": loss.detach().mean() for name, loss in losses.items()}
+        return metrics, (model["deter"].detach(), model["stoch"].detach().argmax(-1))
+
+    def pick_starts(self, batch):
+        """Random replayed states to dream from: (N,) indices into B*T, or None for all."""
+        count = batch["reward"].numel()
+        if not 0 < self.config.starts < count:
+            return None
+        order = torch.randperm(count, generator=self.draw.generator, device=self.device)
+        return order[:self.config.starts]

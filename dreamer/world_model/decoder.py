@@ -1,0 +1,81 @@
+"""Step 5: state -> predicted observation. Its loss is what gives the latents their meaning (Eq. 4)."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..distributions import symlog
+from ..layers import BlockLinear, Layer, Linear, mlp
+from .encoder import IMAGE_SIZE, STAGES, ChannelNorm, Conv
+
+
+class ImageDecoder(nn.Module):
+    """deter (N, D), stoch (N, S*C) -> picture (N, 64, 64, C) in [0, 1]. The encoder, mirrored.
+
+    `widths`: channels of the encoder's stages, used here from the last to the first.
+    """
+
+    def __init__(self, channels, widths, deter, stoch, units, blocks):
+        super().__init__()
+        widths = list(reversed(widths))
+        self.width, self.side = widths[0], IMAGE_SIZE >> len(widths)     # smallest feature map
+        pixels = self.side ** 2
+        self.space_deter = BlockLinear(deter, pixels * self.width, blocks)
+        self.space_stoch = nn.Sequential(Layer(stoch, 2 * units), Linear(2 * units, pixels * self.width))
+        self.space_norm = ChannelNorm(self.width)
+        self.convs = nn.ModuleList([Conv(i, o) for i, o in zip(widths, widths[1:])])
+        self.norms = nn.ModuleList([ChannelNorm(o) for o in widths[1:]])
+        self.out = Conv(widths[-1], channels)
+
+    def forward(self, deter, stoch):
+        # Every block of the deterministic part paints its own group of channels.
+        x = self.space_deter(deter).unflatten(-1, (self.side ** 2, -1))             # (g, N, 16, c/g)
+        x = x.permute(1, 2, 0, 3).flatten(2)                                        # (N, 16, c)
+        x = x + self.space_stoch(stoch).unflatten(-1, (-1, self.width))             # (N, 16, c)
+        x = x.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)              # (N, c, 4, 4)
+        x = F.silu(self.space_norm(x))
+        for conv, norm in zip(self.convs, self.norms):
+            x = F.silu(norm(conv(F.interpolate(x, scale_factor=2))))                # doubles the size
+        return self.out(F.interpolate(x, scale_factor=2)).sigmoid().permute(0, 2, 3, 1)
+
+
+class Decoder(nn.Module):
+    def __init__(self, spec, deter, stoch, units, depth, blocks, layers=3):
+        super().__init__()
+        self.spec = spec
+        flat = spec.vector + sum(spec.symbols)
+        self.mlp = mlp(stoch + deter, units, layers) if flat else None
+        self.out = Linear(units, flat) if flat else None
+        widths = [depth * k for k in STAGES]
+        self.image = ImageDecoder(spec.image, widths, deter, stoch, units, blocks) if spec.image else None
+
+    def forward(self, deter, stoch):
+        """deter (..., D), stoch (..., S, C) -> dict of predictions.
+
+        vector (..., V): symlog of the standardised observation; symbols: list of M logits
+        (..., classes); image (..., 64, 64, C) in [0, 1]. Note the order: stoch comes first here.
+        """
+        stoch, lead, output = stoch.flatten(-2), deter.shape[:-1], {}
+        if self.mlp:
+            flat = self.out(self.mlp(torch.cat([stoch, deter], -1)))
+            output["vector"], *output["symbols"] = flat.split([self.spec.vector, *self.spec.symbols], -1)
+        if self.image:
+            picture = self.image(deter.flatten(0, -2), stoch.flatten(0, -2))
+            output["image"] = picture.unflatten(0, lead)
+        return output
+
+    def loss(self, output, obs):
+        """Eq. 4, first line, per step: *sums* over the numbers of an observation -> (...).
+
+        Squared error of symlogs without the 1/2 (official code), cross-entropy for symbols,
+        squared error of pixels in [0, 1]. A mean instead of the sum would let the KL win.
+        """
+        loss = 0
+        if self.spec.vector:
+            loss = loss + ((output["vector"] - symlog(obs["vector"])) ** 2).sum(-1)
+        for i, logits in enumerate(output.get("symbols", ())):
+            truth = obs["symbols"][..., i].long().unsqueeze(-1)
+            loss = loss - logits.log_softmax(-1).gather(-1, truth).squeeze(-1)
+        if self.spec.image:
+            loss = loss + ((output["image"] - obs["image"].float() / 255) ** 2).sum((-3, -2, -1))
+        return loss
