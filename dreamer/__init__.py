@@ -1,0 +1,19 @@
+"""DreamerV3, readable. An evening's reading, in this order:
+
+The algorithm, from an observation to an update
+  config.py                   every hyperparameter, once
+  distributions.py            1   symlog, two-hot, unimix categoricals, bounded normal
+  layers.py                   2   Linear -> RMSNorm -> SiLU, and the block-diagonal Linear
+  world_model/encoder.py      3   observation -> token
+  world_model/rssm.py         4   token -> state: posterior and prior, memory h and latent z
+  world_model/decoder.py      5   state -> predicted observation
+  world_model/model.py        6   reward and continue heads, and the loss of the world model
+  behavior/imagination.py     7   the actor, and the dream it acts in
+  behavior/returns.py         8   lambda-returns and their percentile scale
+  behavior/actor_critic.py    9   what the dream teaches actor and critic
+  optimizer.py                10  LaProp with adaptive gradient clipping
+  agent.py                    11  acting, and the one loss of everything
+  learner.py                  12  one update
+
+What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3): training/
+"""
