@@ -25,6 +25,7 @@ class Agent(nn.Module):
         self.slow_critic = TwoHotHead(inputs, size.hidden, 3, config.bins).requires_grad_(False)
         follow(self.slow_critic, self.critic, 1.0)
         self.return_norm = ReturnNorm(config.return_rate)
+        self.scales = {"dyn": config.beta_dyn, "rep": config.beta_rep, "repval": config.beta_repval}
 
     def trained(self):
         """The parameters that the optimiser moves: all but the slow critic's."""
@@ -58,10 +59,12 @@ class Agent(nn.Module):
         alive = None if predict_first else (1 - batch["is_terminal"].float()).flatten()[starts]
         losses["policy"], losses["value"], returns, metrics = self.dream(model, starts, alive, draw)
         losses["repval"] = self.replay_value(batch, model["feature"], returns[0], starts)
-        scales = {"dyn": self.config.beta_dyn, "rep": self.config.beta_rep, "repval": self.config.beta_repval}
-        total = sum(scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
         metrics["kl"] = model["kl"].mean()
-        return total, losses, metrics, model
+        return self.total(losses), losses, metrics, model
+
+    def total(self, losses):
+        """Weighted sum of the means of all losses, Eq. 4: one number, for one backward pass."""
+        return sum(self.scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
 
     def dream(self, model, starts, alive, draw):
         """Losses of actor and critic, (H, N) each, in dreams from replayed states, Eq. 5 to 7."""

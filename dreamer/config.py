@@ -23,6 +23,7 @@ SIZES = {
     "50m": Size(4096, 512, 32, 32),
     "100m": Size(6144, 768, 48, 48),
     "200m": Size(8192, 1024, 64, 64),
+    "400m": Size(12288, 1536, 96, 96),
 }
 
 
@@ -35,7 +36,7 @@ class Config:
     """id of any registered Gymnasium environment"""
     steps: int = 8000
     """environment steps to train for, resets not counted"""
-    size: Literal["1m", "12m", "25m", "50m", "100m", "200m"] = "1m"
+    size: Literal["1m", "12m", "25m", "50m", "100m", "200m", "400m"] = "1m"
     """model size, by the official names"""
     envs: int = 1
     """environments that run side by side, 1 to 16"""

@@ -56,7 +56,7 @@ def twohot_loss(log_probs, target, bins):
     log_probs is log_softmax(logits). The code puts weight on the two bins around the target such
     that their weighted mean is the target (Eq. 10); beyond the last bin, all of it on that bin.
     """
-    target = target.detach().clamp(bins[0], bins[-1])
+    target = target.detach().clamp(bins[0], bins[-1]).contiguous()
     lower = (torch.bucketize(target, bins, right=True) - 1).clamp(0, len(bins) - 2)
     weight = (target - bins[lower]) / (bins[lower + 1] - bins[lower])   # of the upper bin
     index = torch.stack([lower, lower + 1], -1)                         # (..., 2)
@@ -70,6 +70,12 @@ def unimix(logits, mix):
     # With a handful of classes softmax is ten times faster on a CPU along the *first* axis.
     probs = logits.movedim(-1, 0).softmax(0).movedim(0, -1)
     return probs if mix == 0 else probs * (1 - mix) + mix / logits.shape[-1]
+
+
+def unimix_pair(logits, mix):
+    """`unimix` and its logarithm, which stays finite where mix = 0 lets a class vanish. (..., C) x2"""
+    probs = unimix(logits, mix)
+    return probs, logits.log_softmax(-1) if mix == 0 else probs.log()
 
 
 class Draw:
@@ -114,8 +120,8 @@ def latent_kl(post_logits, prior_logits, mix):
 
     Both sides are unimixed first: with raw logits the KL of an 'impossible' class is unbounded.
     """
-    post, prior = unimix(post_logits, mix), unimix(prior_logits, mix)
-    return (post * (post.log() - prior.log())).sum((-2, -1))
+    (post, log_post), (_, log_prior) = unimix_pair(post_logits, mix), unimix_pair(prior_logits, mix)
+    return (post * (log_post - log_prior)).sum((-2, -1))
 
 
 # ------------------------------------------------------------------ what an actor may output
@@ -124,7 +130,7 @@ class Categorical:
     """Discrete policy over A actions; samples are one-hot (..., A). Unimix as in the paper."""
 
     def __init__(self, logits, mix):
-        self.probs = unimix(logits, mix)                # (..., A)
+        self.probs, self.log_probs = unimix_pair(logits, mix)           # (..., A) each
 
     def sample(self, draw):
         return draw.one_hot(self.probs)                 # (..., A)
@@ -133,10 +139,10 @@ class Categorical:
         return Mode().one_hot(self.probs)               # (..., A)
 
     def log_prob(self, action):
-        return (action * self.probs.log()).sum(-1)      # (...)
+        return (action * self.log_probs).sum(-1)        # (...)
 
     def entropy(self):
-        return -torch.special.xlogy(self.probs, self.probs).sum(-1)   # (...)
+        return -(self.probs * self.log_probs).sum(-1)   # (...)
 
 
 class BoundedNormal:

@@ -55,12 +55,13 @@ def join_blocks(x):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * scale over the last axis: no mean subtraction, no offset."""
 
-    def __init__(self, units):
+    def __init__(self, units, epsilon=EPSILON):
         super().__init__()
+        self.epsilon = epsilon
         self.scale = nn.Parameter(torch.ones(units))
 
     def forward(self, x):
-        return F.rms_norm(x, self.scale.shape, self.scale, EPSILON)
+        return F.rms_norm(x, self.scale.shape, self.scale, self.epsilon)
 
 
 class Layer(nn.Module):

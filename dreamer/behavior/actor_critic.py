@@ -31,15 +31,19 @@ def dream_losses(reward, continues, value, slow_value, policy, action, value_log
     # R_t, Eq. 5: the online critic bootstraps, the slow one does not.
     returns = lambda_return(reward, 1 - continues, torch.zeros_like(reward), value, 1.0, lam)   # (H, N)
     # Probability that the dream is still alive *at* t; one that starts in a terminal state never is.
-    weight = continues[:-1].cumprod(0)                                      # (H, N)
+    alive = continues.cumprod(0)                                            # (H+1, N)
+    weight = alive[:-1]                                                     # (H, N)
     scale = norm.update(returns)                                            # S, ()
     advantage = (returns - value[:-1]) / scale                              # (H, N)
     # Eq. 6: REINFORCE with an entropy bonus, for discrete and continuous actions alike.
     entropy = policy.entropy()                                              # (H, N)
     policy_loss = -weight * (policy.log_prob(action) * advantage + entropy_scale * entropy)
     value_loss = weight * critic_loss(value_logits, returns, slow_value, bins, slow_regulariser)
+    normed = (returns - norm.range[0]) / scale                              # only to look at
     metrics = {"return_mean": returns.mean(), "return_scale": scale, "value_mean": value.mean(),
-               "advantage_std": advantage.std(), "entropy": entropy.detach().mean()}
+               "return_normed_mean": normed.mean(), "return_beyond": (normed.abs() >= 1).float().mean(),
+               "advantage_mean": advantage.mean(), "advantage_std": advantage.std(),
+               "alive_mean": alive.mean(), "entropy": entropy.detach().mean()}
     return policy_loss, value_loss, returns, metrics
 
 

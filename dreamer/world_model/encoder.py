@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..distributions import symlog
-from ..layers import EPSILON, RMSNorm, initial_weight, mlp
+from ..layers import RMSNorm, initial_weight, mlp
 
 IMAGE_SIZE = 64             # pixels along each side of a picture
 STAGES = (2, 3, 4, 4)       # channels of the four convolution stages, in units of `depth`
@@ -44,7 +44,7 @@ class ChannelNorm(RMSNorm):
 
     def forward(self, x):
         x = x.permute(0, 2, 3, 1)                                            # (N, h, w, channels)
-        return F.rms_norm(x, self.scale.shape, self.scale, EPSILON).permute(0, 3, 1, 2)
+        return F.rms_norm(x, self.scale.shape, self.scale, self.epsilon).permute(0, 3, 1, 2)
 
 
 class Standardize(nn.Module):

@@ -31,6 +31,16 @@ class TwoHotHead(nn.Module):
         return twohot_loss(logits.log_softmax(-1), target, self.bins)   # (..., K), (...) -> (...)
 
 
+def kl_losses(post, prior, mix, free_nats):
+    """Dynamics and representation loss, Eq. 4: the same KL, each training only one of its sides.
+
+    Raw logits (..., S, C) x2 -> dyn, rep and the KL before the free nats, (...) each. What is
+    clamped is the *sum* over the latents: below it both losses stand still.
+    """
+    dyn, rep = latent_kl(post.detach(), prior, mix), latent_kl(post, prior.detach(), mix)
+    return dyn.clamp(min=free_nats), rep.clamp(min=free_nats), dyn.detach()
+
+
 class WorldModel(nn.Module):
     """p(observation, reward, continue | past observations and actions)."""
 
@@ -68,15 +78,13 @@ class WorldModel(nn.Module):
         prior = self.rssm.prior(deter)                                      # (B, T, S, C)
         feature = features(deter, stoch)                                    # (B, T, D + S*C)
         reward, continues = self.reward(feature), self.continue_logit(feature)
-        kl_of = lambda p, q: latent_kl(p, q, self.rssm.mix)
         # The label is soft: the head learns discount * P(continue), so no discount is applied later.
         alive = (1 - batch["is_terminal"].float()) * self.discount
-        dyn = kl_of(post.detach(), prior)
+        dyn, rep, kl = kl_losses(post, prior, self.rssm.mix, self.free_nats)
         losses = {
             "rec": self.decoder.loss(self.decoder(deter, stoch), obs),
             "rew": self.reward.loss(reward, batch["reward"]),
             "con": F.binary_cross_entropy_with_logits(continues, alive, reduction="none"),
-            "dyn": dyn.clamp(min=self.free_nats),       # clamp the *sum* over latents, per (b, t)
-            "rep": kl_of(post, prior.detach()).clamp(min=self.free_nats)}
+            "dyn": dyn, "rep": rep}
         return losses, {"tokens": tokens, "deter": deter, "stoch": stoch, "post": post, "prior": prior,
-                        "feature": feature, "reward": reward, "continues": continues, "kl": dyn.detach()}
+                        "feature": feature, "reward": reward, "continues": continues, "kl": kl}
