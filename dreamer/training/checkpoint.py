@@ -1,55 +1,106 @@
-"""Checkpoints: written atomically, read without running code, refused with one sentence if unfit."""
+"""Checkpoints: written atomically, read without running code, refused with one sentence if unfit.
 
+A file is one line that names the format, one line with the SHA-256 of everything that follows, and
+what `torch.save` writes. A single flipped bit is noticed before anything is made of the contents.
+"""
+
+import hashlib
 import os
-import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-FORMAT = 1
+MAGIC = b"dreamer checkpoint 1\n"
+DIGEST = 64                                 # hexadecimal digits of a SHA-256
+START = len(MAGIC) + DIGEST + 1             # where the payload begins
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be used; the message says why."""
 
 
-def save(path, state):
-    """Write `state` (tensors and plain Python values) so that `path` always holds a whole file.
+@contextmanager
+def replacing(path):
+    """Yield a new binary file that takes the name `path` once it is whole and on the disk.
 
-    The bytes go to a temporary file beside it, reach the disk, and then take its name: a full disk
-    or a kill at any moment leaves the previous checkpoint as it was.
+    Until then it is called `path`.tmp: a full disk, an error or a kill at any moment leaves what
+    was at `path` as it was.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+        with open(temporary, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+class Digester:
+    """A file for `torch.save` that computes the checksum of what passes through."""
+
+    def __init__(self, file):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data):
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self):
+        self.file.flush()
+
+
+def save(path, state):
+    """Write `state` (tensors and plain Python values) to `path`, atomically. Raises OSError."""
+    with replacing(path) as file:
+        file.write(MAGIC + b"0" * DIGEST + b"\n")
+        digester = Digester(file)
+        try:
+            torch.save(state, digester)
+        except RuntimeError as error:       # torch hides the OSError of a full disk behind its own
+            raise error.__context__ or error from None
+        file.seek(len(MAGIC))
+        file.write(digester.digest.hexdigest().encode())
+
+
 def load(path):
-    """Read a checkpoint onto the CPU. `weights_only`: a file can never run code of its own."""
+    """Read a checkpoint onto the CPU. `weights_only`: a file can never run code of its own.
+
+    Raises CheckpointError if there is none, or if it is not exactly what was written.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            check_bytes(path, file)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"there is no checkpoint at {path}.") from None
-    except Exception as error:      # torch raises many kinds: zip, pickle, runtime, EOF
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or no checkpoint of this project ({reason}); "
-                              "delete it to start anew, or restore a copy.") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint of this project in format {FORMAT}.")
-    return state
+        raise CheckpointError(f"there is no checkpoint at {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except CheckpointError:
+        raise
+    except Exception as error:              # torch has many kinds: zip, pickle, runtime, end of file
+        raise CheckpointError(f"{path} holds something that is no checkpoint ({type(error).__name__}); "
+                              "delete it to start anew") from None
+
+
+def check_bytes(path, file):
+    """Raise CheckpointError unless the payload has the checksum in front of it; leave `file` there."""
+    head = file.read(START)
+    if not head.startswith(MAGIC):
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of this course; delete it to start anew")
+    if head[len(MAGIC):] != hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n":
+        raise CheckpointError(f"{path} is damaged (its checksum does not match); delete it to start anew, "
+                              "or restore a copy")
+    file.seek(START)
 
 
 def check_same(path, saved, wanted, names):
     """Refuse a checkpoint whose configuration differs in anything that shapes the run."""
     for name in names:
         if saved.get(name) != wanted.get(name):
-            raise CheckpointError(f"{path} was trained with {name}={saved.get(name)}, not {wanted.get(name)}; "
-                                  f"use --{name.replace('_', '-')} {saved.get(name)} or another --output folder.")
+            raise CheckpointError(f"{path} was trained with {name}={saved.get(name)}, not {wanted.get(name)}; use "
+                                  f"--{name.replace('_', '-')} {saved.get(name)} or another --output folder")

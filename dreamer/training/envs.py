@@ -4,6 +4,9 @@ The agent sees a dict of `vector`, `symbols` and `image` (see world_model/encode
 float vectors: one-hot for discrete actions, about [-1, 1] for continuous ones.
 """
 
+import multiprocessing
+import signal
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
@@ -21,15 +24,25 @@ class TaskError(Exception):
 
 
 def make(env_id):
-    """gym.make, with one sentence for what usually goes wrong."""
+    """gym.make; raises TaskError with one sentence for what usually goes wrong."""
     try:
         return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:
-        raise TaskError(f"{env_id} needs a package that is not installed: {error} "
-                        "(for LunarLander: pip install 'gymnasium[box2d]').") from None
-    except (gym.error.NameNotFound, gym.error.NamespaceNotFound, gym.error.VersionNotFound,
-            gym.error.UnregisteredEnv, gym.error.DeprecatedEnv, gym.error.Error, ModuleNotFoundError) as error:
-        raise TaskError(f"cannot make the environment {env_id!r}: {str(error).splitlines()[0]}") from None
+        raise TaskError(f"{env_id} needs a package that is not installed: {first_line(error)} "
+                        "(for LunarLander: pip install 'gymnasium[box2d]')") from None
+    except (gym.error.Error, ImportError) as error:
+        raise TaskError(f"cannot make the environment {env_id!r}: {first_line(error)}") from None
+
+
+def make_worker(env_id):
+    """An environment ready to step; in a process of its own it leaves Ctrl-C to the main process."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return wrap(make(env_id))
+
+
+def first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def wrap(env):
@@ -40,7 +53,7 @@ def wrap(env):
 
 
 def is_image(space):
-    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3
+    return isinstance(space, Box) and len(space.shape) == 3
 
 
 def keys_of(space):
@@ -62,19 +75,39 @@ def observation_spec(space):
     vector, symbols, image = 0, (), 0
     for key, part in keys_of(space):
         if is_image(part):
-            if part.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
-                raise TaskError(f"image observation {key!r} has shape {part.shape}; supported is ({IMAGE_SIZE}, "
-                                f"{IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ResizeObservation.")
-            image += part.shape[2]
+            image += check_image(key, part)
         elif classes_of(part):
             symbols += classes_of(part)
         elif isinstance(part, Box) and len(part.shape) <= 1 and np.issubdtype(part.dtype, np.number):
             vector += int(np.prod(part.shape))
         else:
-            raise TaskError(f"unsupported observation space {part} (key {key!r}); supported are: {SUPPORTED}.")
+            raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}")
     if not (vector or symbols or image):
-        raise TaskError(f"the observation space {space} is empty; supported are: {SUPPORTED}.")
+        raise TaskError(f"the observation space {space} is empty; supported are: {SUPPORTED}")
     return ObservationSpec(vector, symbols, image)
+
+
+def named(key):
+    return f"observation {key!r}" if key else "the observation"
+
+
+def check_image(key, space):
+    """Channels of an image space; raises TaskError unless it is 64 x 64 uint8."""
+    if space.dtype != np.uint8:
+        raise TaskError(f"{named(key)} is an image of dtype {space.dtype}; supported is uint8 (0 to 255)")
+    if space.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
+        raise TaskError(f"{named(key)} is an image of shape {space.shape}; supported is ({IMAGE_SIZE}, {IMAGE_SIZE}, "
+                        "channels): wrap the environment in gymnasium.wrappers.ResizeObservation")
+    return space.shape[2]
+
+
+def check_first(env):
+    """Reset once and compare the shapes of what comes with what the environment declares."""
+    obs = env.reset(seed=0)[0]
+    for key, space in keys_of(env.observation_space):
+        value = np.asarray(obs[key] if key else obs)
+        if value.shape != space.shape:
+            raise TaskError(f"{named(key)} has shape {value.shape}, but the environment declares {space.shape}")
 
 
 def action_spec(space):
@@ -83,9 +116,9 @@ def action_spec(space):
         return int(space.n), True
     if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
         if not np.isfinite([space.low, space.high]).all():
-            raise TaskError(f"the action space {space} has no finite bounds; the agent acts within finite ones.")
+            raise TaskError(f"the action space {space} has no finite bounds; the agent acts within finite ones")
         return int(space.shape[0]), False
-    raise TaskError(f"unsupported action space {space}; supported are Discrete and one-dimensional Box of floats.")
+    raise TaskError(f"unsupported action space {space}; supported are Discrete and one-dimensional Box of floats")
 
 
 class Environments:
@@ -100,10 +133,12 @@ class Environments:
         self.space, self.action_space = probe.observation_space, probe.action_space
         self.spec = observation_spec(self.space)
         self.actions, self.discrete = action_spec(self.action_space)
+        check_first(probe)
         probe.close()
         kind = AsyncVectorEnv if asynchronous else SyncVectorEnv
-        self.envs = kind([lambda: wrap(make(env_id))] * count, autoreset_mode=AutoresetMode.DISABLED)
-        self.count, self.seed, self.episodes, self.steps = count, seed, 0, 0
+        self.envs = kind([lambda: make_worker(env_id)] * count, autoreset_mode=AutoresetMode.DISABLED)
+        self.count, self.seed = count, seed
+        self.episodes, self.steps = 0, 0        # episodes begun; environment steps, resets not counted
 
     def reset(self, mask=None):
         """Start new episodes where mask (N,) is set (None: everywhere); returns all observations."""
@@ -119,8 +154,7 @@ class Environments:
         self.steps += self.count
         chosen = action.argmax(-1) + getattr(self.action_space, "start", 0) if self.discrete else action
         obs, reward, terminated, truncated, _ = self.envs.step(chosen)
-        if not np.isfinite(reward).all():
-            raise TaskError(f"the reward is not finite at environment step {self.steps}: {reward}.")
+        self.check("the reward", reward, np.isfinite(reward), "not finite")
         return self.convert(obs), reward.astype(np.float32), terminated, terminated | truncated
 
     def convert(self, obs):
@@ -130,13 +164,20 @@ class Environments:
             value = obs[key] if key else obs
             if is_image(space):
                 parts["image"].append(value)
-            elif classes_of(space):
-                parts["symbols"].append(np.reshape(value, (self.count, -1)) - getattr(space, "start", 0))
+            elif classes := classes_of(space):
+                value = np.reshape(value - getattr(space, "start", 0), (self.count, -1))
+                self.check(named(key), value, (value >= 0) & (value < classes), "outside its space")
+                parts["symbols"].append(value)
             else:
-                if not np.isfinite(value).all():
-                    raise TaskError(f"observation {key!r} is not finite at environment step {self.steps}: {value}.")
+                self.check(named(key), value, np.isfinite(value), "not finite")
                 parts["vector"].append(np.reshape(value, (self.count, -1)).astype(np.float32))
         return {k: np.concatenate(v, -1) for k, v in parts.items() if v}
+
+    def check(self, name, value, good, problem):
+        """Raise TaskError, naming the step, unless `good` is True everywhere."""
+        if not good.all():
+            i = np.argwhere(~good)[0][0]
+            raise TaskError(f"{name} is {problem} at environment step {self.steps}: {value[i]}")
 
     def close(self):
         self.envs.close()

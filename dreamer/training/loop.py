@@ -1,269 +1,227 @@
 """The training loop: act, store, learn at the train ratio, log, evaluate, save, resume."""
 
-import json
-import os
-import platform
-import time
-from dataclasses import asdict
+import shlex
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import torch
-import torch.nn.functional as F
-from tqdm import tqdm
 
 from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
+from .collect import Collector
 from .envs import Environments
 from .evaluate import evaluate
+from .records import Records, versions, write_summary
 from .replay import Replay
+from .validate import ConfigError, validate
 
-FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "eval_episodes",
-                  "final_episodes", "capacity"}       # a resumed run may differ in these
+FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "log_every", "eval_every",
+                  "eval_episodes", "final_episodes"}        # a resumed run may differ in these
 
 
 def pick_device(name):
-    """auto: CUDA when there is one, else the CPU. mps has to be asked for."""
+    """auto: CUDA when there is one, else the CPU; mps has to be asked for. Raises ConfigError."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
-        raise ValueError(f"--device {name} is not available on this machine; use cpu or auto.")
+        raise ConfigError(f"--device {name} is not available on this machine; use cpu or auto")
     return name
 
 
-def versions():
-    return {"python": platform.python_version(), "torch": torch.__version__, "gymnasium": gymnasium.__version__,
-            "numpy": np.__version__, "system": platform.system(), "machine": platform.machine()}
+def default_output(config):
+    """runs/TASK-seed, without the characters of an environment id that no file name can have."""
+    return f"runs/{config.env.replace('/', '-').replace(':', '-')}-{config.seed}"
+
+
+def derived_seed(*numbers):
+    """A seed that follows from `numbers` alone, so that nothing else has to be remembered."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Run:
-    """One training run of one seed in one folder."""
+    """One training run of one seed in one folder.
 
-    def __init__(self, config):
+    Raises ConfigError, TaskError (envs.py), CheckpointError (checkpoint.py) or OSError (the folder
+    cannot be written). `command`: the command line, for summary.json.
+    """
+
+    def __init__(self, config, command=None):
+        validate(config)
+        self.command = shlex.join(sys.argv) if command is None else command
+        self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config, self.device = config, pick_device(config.device)
-        self.folder = Path(config.output or f"runs/{config.env}-{config.seed}")
+        self.config = replace(config, output=config.output or default_output(config))
+        self.folder = Path(self.config.output)
+        self.checkpoint = self.folder / "checkpoint.pt"
         self.prepare_folder()
         self.envs = Environments(config.env, config.envs, config.seed, config.async_envs)
         self.learner = Learner(self.envs.spec, self.envs.actions, self.envs.discrete, config, self.device)
-        size = SIZES[config.size]
-        self.replay = Replay(config.capacity, config.envs, self.envs.spec, self.envs.actions,
-                             size.deter, config.stoch, config.batch_length, config.seed)
-        self.explore = torch.Generator().manual_seed(config.seed + 1)     # random actions of the prefill
-        self.step, self.began = 0, None         # environment steps; the step at which training began
-        self.seconds, self.log_size = 0.0, 0
-        self.sums, self.recent, self.evaluations = {}, [], []
-        self.return_so_far = np.zeros(config.envs)
-        self.checkpoint, self.saved_at = self.folder / "checkpoint.pt", 0
+        self.replay = self.make_replay()
+        self.collector = Collector(self.envs, self.replay, self.learner, config)
+        self.records = Records(self.folder, config.steps)
+        self.evaluations = []
+        self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint
+
+    @property
+    def step(self):
+        return self.envs.steps                  # environment steps so far, resets not counted
 
     def prepare_folder(self):
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "metrics.jsonl").open("a").close()
-        except OSError as error:
-            raise ValueError(f"the output folder {self.folder} cannot be written ({error.strerror}); "
-                             "choose another with --output.") from None
+        """Make sure the folder can be written; remove what a kill in mid-write has left there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "metrics.jsonl").open("ab").close()
+        for name in ("checkpoint.pt.tmp", "summary.json.tmp"):
+            (self.folder / name).unlink(missing_ok=True)
 
-    # ------------------------------------------------------------------ acting
+    def make_replay(self):
+        config, size = self.config, SIZES[self.config.size]
+        try:
+            return Replay(config.capacity, config.envs, self.envs.spec, self.envs.actions, size.deter,
+                          config.stoch, config.batch_length, config.seed)
+        except RuntimeError:            # torch's way to say that there is not so much memory
+            raise ConfigError(f"--capacity {config.capacity} needs more memory than this machine has") from None
+
+    # ------------------------------------------------------------------ the loop
 
     def train(self):
         """Run to the last step, evaluate fresh episodes, write summary.json. Returns the summary."""
-        if self.config.resume and self.checkpoint.exists():
-            self.load()
-        with open(self.folder / "metrics.jsonl", "a") as log:
-            log.truncate(self.log_size)         # lines after the checkpoint will be written again
-        self.new_episodes()
-        start, before = time.time(), self.seconds
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, unit="step",
-                  mininterval=1, disable=None if os.environ.get("DREAMER_QUIET") is None else True) as bar:
-            while self.step < self.config.steps:
-                self.seconds = before + time.time() - start
-                self.advance(bar)
-        self.seconds = before + time.time() - start
-        self.save()
-        return self.finish()
-
-    def new_episodes(self):
-        """Reset every environment, with the state that goes with it."""
-        self.obs = self.envs.reset()
-        count, deter_stoch = self.config.envs, self.learner.agent.world_model.rssm.initial(self.config.envs)
-        self.state = deter_stoch
-        self.action = torch.zeros(count, self.envs.actions, device=self.device)
-        self.reward = np.zeros(count, dtype=np.float32)
-        self.first = np.ones(count, dtype=bool)
-        self.held = None
-
-    def advance(self, bar):
-        """One step in every environment, and the updates that are due after it."""
-        if self.step - self.saved_at >= self.config.checkpoint_every and self.may_save():
+        try:
+            if not self.config.resume:
+                self.checkpoint.unlink(missing_ok=True)
+            elif self.checkpoint.exists():
+                self.load()
+            self.collector.begin()
+            with self.records.open(self.step):
+                while self.step < self.config.steps:
+                    self.advance()
             self.save()
-        self.choose_actions()
-        self.store(np.arange(self.config.envs), self.obs, self.reward, self.action, self.state, first=self.first)
-        previous = self.step
-        self.obs, self.reward, terminal, self.first = self.envs.step(self.action.cpu().numpy())
-        self.step += self.config.envs
-        bar.update(self.config.envs)
-        self.return_so_far += self.reward
-        if self.first.any():
-            self.end_episodes(terminal)
+            return self.finish()
+        finally:
+            self.envs.close()
+
+    def advance(self):
+        """One step in every environment, and whatever is due after it."""
+        self.save_if_due()
+        before = self.step
+        self.collector.step(random=before < self.config.prefill)
         self.learn()
-        if self.step // self.config.log_every > previous // self.config.log_every:
-            self.write_log(bar)
-        if self.step // self.config.eval_every > previous // self.config.eval_every:
+        self.records.tick(self.step)
+        if self.passed(before, self.config.log_every):
+            self.records.write(self.step, self.learner.updates, self.envs.episodes, self.collector.recent)
+        if self.passed(before, self.config.eval_every):
             self.evaluate()
 
-    def may_save(self):
-        """With one environment a checkpoint waits for a new episode: then nothing is cut at a resume."""
-        late = self.step - self.saved_at >= 10 * self.config.checkpoint_every
-        return self.config.envs > 1 or bool(self.first.all()) or late
-
-    def choose_actions(self):
-        """Random actions, each held for a while, during the prefill; then the agent's own."""
-        if self.step < self.config.prefill:
-            self.action, self.state = self.random_actions(), None
-            return
-        if self.state is None:
-            self.state = self.learner.agent.world_model.rssm.initial(self.config.envs)
-        obs = {k: torch.as_tensor(v, device=self.device) for k, v in self.obs.items()}
-        first = torch.as_tensor(self.first, device=self.device)
-        self.action, self.state = self.learner.agent.act(obs, self.state, self.action, first, self.learner.draw)
-
-    def random_actions(self):
-        """Uniform actions (N, A), kept from the step before with probability 1 - 1/hold.
-
-        Held actions reach further than independent ones: a uniform policy swings Acrobot up in 3 %
-        of its episodes, one that holds its actions in nearly half.
-        """
-        count, actions = self.config.envs, self.envs.actions
-        if self.envs.discrete:
-            choice = torch.randint(actions, (count,), generator=self.explore)
-            fresh = F.one_hot(choice, actions).float()
-        else:
-            fresh = torch.rand(count, actions, generator=self.explore) * 2 - 1
-        change = torch.rand(count, 1, generator=self.explore) < 1 / self.config.hold
-        self.held = fresh if self.held is None else torch.where(change, fresh, self.held)
-        return self.held.to(self.device)
-
-    def store(self, streams, obs, reward, action, state, first=False, last=False, terminal=False):
-        """Append one row to each of `streams` (n,). state None: no latents yet, the zero state."""
-        n, rssm = len(streams), self.learner.agent.world_model.rssm
-        if state is None:
-            deter, stoch = torch.zeros(n, rssm.deter), torch.full((n, rssm.stoch), rssm.classes)
-        else:
-            deter, stoch = state[0], state[1].argmax(-1)
-        flags = {name: torch.as_tensor(np.broadcast_to(value, n).copy()) for name, value in
-                 (("is_first", first), ("is_last", last), ("is_terminal", terminal))}
-        row = {"reward": reward, "action": action, "deter": deter, "stoch": stoch, **flags}
-        self.replay.add({**row, **{f"obs_{k}": v for k, v in obs.items()}}, torch.as_tensor(streams))
-
-    def end_episodes(self, terminal):
-        """Store the last observation of episodes that are over as a row of its own, and begin anew."""
-        over = np.flatnonzero(self.first)
-        obs = {k: v[over] for k, v in self.obs.items()}
-        nothing = torch.zeros(len(over), self.envs.actions)
-        self.store(over, obs, self.reward[over], nothing, None, last=True, terminal=terminal[over])
-        self.recent = (self.recent + self.return_so_far[over].tolist())[-20:]
-        self.return_so_far[over] = 0
-        self.obs = self.envs.reset(self.first)
-        self.reward = np.where(self.first, 0, self.reward).astype(np.float32)
+    def passed(self, before, interval):
+        """Was a multiple of `interval` reached since step `before`?"""
+        return self.step // interval > before // interval
 
     # ------------------------------------------------------------------ learning
 
-    def learn(self):
-        """As many updates as the train ratio has earned: ratio / (B T) for each environment step."""
-        config, per_update = self.config, self.config.batch_size * self.config.batch_length
+    def updates_due(self):
+        """How many updates the steps so far have earned: the first one when training begins, and
+        from then on train_ratio / (B T) for every environment step."""
+        per_update = self.config.batch_size * self.config.batch_length
         if self.began is None:
-            if self.step < config.prefill or len(self.replay) < per_update + config.batch_size * config.envs:
-                return
+            if self.step < self.config.prefill or self.replay.windows().sum() < per_update:
+                return 0
             self.began = self.step
-            if config.standardize and config.prefill and self.envs.spec.vector:
-                self.measure()
-        while self.learner.updates < 1 + (self.step - self.began) * config.train_ratio / per_update:
-            batch, state, place = self.replay.sample(config.batch_size, self.device)
+            self.measure()
+        return 1 + int((self.step - self.began) * self.config.train_ratio / per_update)
+
+    def learn(self):
+        """Sample, update, and put the fresh latents back in their rows, until nothing is due."""
+        due = self.updates_due()
+        while self.learner.updates < due:
+            batch, state, place = self.replay.sample(self.config.batch_size, self.device)
             metrics, (deter, stoch) = self.learner.update(batch, state)
             self.replay.write_back(place, deter, stoch)
-            for name, value in metrics.items():
-                total, count = self.sums.get(name, (0.0, 0))
-                self.sums[name] = (total + float(value), count + 1)
+            self.records.add(metrics)
 
     def measure(self):
-        """Fix the scale of the observations from the rows collected so far."""
+        """Fix the scale of vector observations from the rows of the prefill."""
+        if not (self.config.standardize and self.config.prefill and self.envs.spec.vector):
+            return
         rows = torch.cat([self.replay.rows["obs_vector"][i, :n] for i, n in enumerate(self.replay.count.tolist())])
         for agent in (self.learner.agent, self.learner.average):
             agent.world_model.standardize.measure(rows.to(self.device))
 
-    # ------------------------------------------------------------------ records
+    # ------------------------------------------------------------------ evaluation
 
-    def write_log(self, bar):
-        means = {name: total / count for name, (total, count) in self.sums.items()}
-        rate = (self.learner.updates / self.seconds) if self.seconds else 0.0
-        score = float(np.mean(self.recent)) if self.recent else None
-        line = {"step": self.step, "updates": self.learner.updates, "episodes": self.envs.episodes,
-                "return": score, **means, "updates_per_second": rate, "seconds": self.seconds}
-        with open(self.folder / "metrics.jsonl", "a") as log:
-            log.write(json.dumps(line) + "\n")
-            self.log_size = log.tell()
-        self.sums = {}
-        shown = {"return": score, "rec": means.get("loss_rec"), "kl": means.get("kl"), "upd/s": rate}
-        bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items() if v is not None})
+    def scores(self, episodes, seed):
+        """Returns of fresh episodes of the averaged agent, in environments of their own."""
+        return {mode: evaluate(self.learner.average, self.config.env, episodes, seed, mode == "greedy", self.device)
+                for mode in ("greedy", "sampled")}
 
     def evaluate(self):
-        """Greedy and sampled episodes of the averaged agent, in environments of their own."""
-        seed = int(np.random.SeedSequence([self.config.seed, 1, self.step]).generate_state(1)[0])
-        scores = {mode: evaluate(self.learner.average, self.config.env, self.config.eval_episodes, seed,
-                                 mode == "greedy", self.device) for mode in ("greedy", "sampled")}
+        scores = self.scores(self.config.eval_episodes, derived_seed(self.config.seed, 1, self.step))
         self.evaluations.append({"step": self.step, **scores})
-        tqdm.write(f"{self.folder.name} step {self.step}: greedy {np.mean(scores['greedy']):.1f}, "
-                   f"sampled {np.mean(scores['sampled']):.1f}")
+        self.records.say(f"{self.folder.name} step {self.step}: mean return greedy {np.mean(scores['greedy']):.1f}, "
+                         f"sampled {np.mean(scores['sampled']):.1f}")
 
     def finish(self):
-        """Evaluate fresh episodes and write summary.json."""
-        seed = int(np.random.SeedSequence([self.config.seed, 2]).generate_state(1)[0])
-        final = {mode: evaluate(self.learner.average, self.config.env, self.config.final_episodes, seed,
-                                mode == "greedy", self.device) for mode in ("greedy", "sampled")}
-        summary = {"task": self.config.env, "seed": self.config.seed, "size": self.config.size,
-                   "steps": self.step, "updates": self.learner.updates, "seconds": self.seconds,
-                   "config": asdict(self.config), "versions": versions(), "threads": torch.get_num_threads(),
-                   "evaluations": self.evaluations, "final": final}
-        temporary = self.folder / "summary.json.tmp"
-        temporary.write_text(json.dumps(summary, indent=1))
-        temporary.replace(self.folder / "summary.json")
-        self.envs.close()
+        """Evaluate the final agent and write summary.json."""
+        config = replace(self.config, device=self.device, threads=torch.get_num_threads())
+        summary = {
+            "task": config.env, "seed": config.seed, "size": config.size, "steps": self.step,
+            "updates": self.learner.updates, "seconds": self.records.seconds, "command": self.command,
+            "config": asdict(config), "versions": versions(), "evaluations": self.evaluations,
+            "final": self.scores(config.final_episodes, derived_seed(config.seed, 2))}
+        write_summary(self.folder / "summary.json", summary)
         return summary
 
     # ------------------------------------------------------------------ checkpoints
 
+    def save_if_due(self):
+        """With one environment a checkpoint waits for the end of an episode: nothing is cut, and a
+        resumed run is the same as one that never stopped. An episode that outlasts ten intervals
+        between checkpoints is truncated for it. Several environments are never all between
+        episodes: there the ones in progress are cut if the run is resumed.
+        """
+        waited = self.step - self.saved_at
+        if waited < self.config.checkpoint_every:
+            return
+        if self.config.envs == 1 and not self.collector.between_episodes:
+            if waited < 10 * self.config.checkpoint_every:
+                return
+            self.collector.truncate()
+        self.save()
+
     def save(self):
-        learner = self.learner
         self.saved_at = self.step
-        plain = ("step", "began", "seconds", "log_size", "sums", "recent", "evaluations", "saved_at")
+        learner = self.learner
         checkpoint.save(self.checkpoint, {
             "config": asdict(self.config), "agent": learner.agent.state_dict(),
             "average": learner.average.state_dict(), "optimizer": learner.optimizer.state_dict(),
             "updates": learner.updates, "draw": learner.draw.generator.get_state(),
-            "explore": self.explore.get_state(), "replay": self.replay.state_dict(),
-            "episodes": self.envs.episodes - int(self.first.sum()),
-            **{name: getattr(self, name) for name in plain}})
+            "replay": self.replay.state_dict(), "collector": self.collector.state_dict(),
+            "records": self.records.state_dict(), "evaluations": self.evaluations,
+            "began": self.began, "saved_at": self.saved_at})
 
     def load(self):
-        """Take up a run where its checkpoint left it."""
-        saved = checkpoint.load(self.checkpoint)
-        wanted = asdict(self.config)
-        checkpoint.check_same(self.checkpoint, saved["config"], wanted,
-                              ["env", "size", *[k for k in wanted if k not in FREE_TO_CHANGE | {"env", "size"}]])
+        """Take up a run where its checkpoint left it. Raises CheckpointError if it does not fit."""
+        saved, wanted = checkpoint.load(self.checkpoint), asdict(self.config)
+        try:
+            names = ["env", "size", *(name for name in wanted if name not in FREE_TO_CHANGE)]
+            checkpoint.check_same(self.checkpoint, saved["config"], wanted, names)
+            self.restore(saved)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise checkpoint.CheckpointError(
+                f"{self.checkpoint} was written by another version of the course "
+                f"({type(error).__name__}); delete it to start anew") from None
+
+    def restore(self, saved):
         learner = self.learner
         learner.agent.load_state_dict(saved["agent"])
         learner.average.load_state_dict(saved["average"])
         learner.optimizer.load_state_dict(saved["optimizer"])
-        learner.updates = saved["updates"]
+        learner.updates, self.evaluations = saved["updates"], saved["evaluations"]
         learner.draw.generator.set_state(saved["draw"])
-        self.explore.set_state(saved["explore"])
         self.replay.load_state_dict(saved["replay"])
-        self.replay.cut()
-        self.envs.episodes, self.envs.steps = saved["episodes"], saved["step"]
-        for name in ("step", "began", "seconds", "log_size", "sums", "recent", "evaluations", "saved_at"):
-            setattr(self, name, saved[name])
+        self.collector.load_state_dict(saved["collector"])
+        self.records.load_state_dict(saved["records"])
+        self.began, self.saved_at = saved["began"], saved["saved_at"]

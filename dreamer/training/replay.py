@@ -25,8 +25,11 @@ class Replay:
     """One ring of rows for each environment, preallocated: memory never grows past `capacity` rows."""
 
     def __init__(self, capacity, streams, spec, actions, deter, stoch, batch_length, seed=0):
-        self.length = max(capacity // streams, batch_length + 1)        # rows per ring, L
+        self.length = capacity // streams                               # rows per ring, L
         self.window = batch_length + 1                                  # one row of context first
+        if self.length < self.window:
+            raise ValueError(f"a capacity of {capacity} rows is less than one window of {self.window} "
+                             f"for each of {streams} environments")
         shapes = {"action": ((actions,), torch.float32), "reward": ((), torch.float32),
                   "deter": ((deter,), torch.float16), "stoch": ((stoch,), torch.uint8),
                   **{flag: ((), torch.bool) for flag in FLAGS}}
@@ -37,7 +40,8 @@ class Replay:
         self.rows = {k: torch.empty((streams, self.length, *shape), dtype=dtype)
                      for k, (shape, dtype) in shapes.items()}
         self.count = torch.zeros(streams, dtype=torch.long)             # rows ever written, per ring
-        self.fresh = deque()                                            # online queue: (ring, start)
+        # Online queue of (ring, start); what would not fit is what the rings have overwritten.
+        self.fresh = deque(maxlen=streams * -(-self.length // self.window))
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self):
@@ -48,7 +52,7 @@ class Replay:
         """Append one row to each of the rings `streams` (n,); values of `row` are (n, ...)."""
         slot = self.count[streams] % self.length
         for key, store in self.rows.items():
-            store[streams, slot] = torch.as_tensor(row[key]).to(store.dtype)
+            store[streams, slot] = torch.as_tensor(row[key]).to(store)
         self.count[streams] += 1
         for ring in streams.tolist():
             if self.count[ring] % self.window == 0:     # these rows will be trained on at least once
@@ -61,7 +65,7 @@ class Replay:
                 self.rows["is_last"][ring, (count - 1) % self.length] = True
 
     def sample(self, batch, device="cpu"):
-        """`batch` windows of T + 1 rows, each starting anywhere in any ring, episodes ignored.
+        """`batch` windows of T + 1 rows, each starting anywhere in any ring, across episodes.
 
         Returns batch (dict of (B, T, ...), with prev_action), state (the stored latents of the
         row before: deter (B, D), stoch class indices (B, S)) and the place of the rows.
@@ -77,15 +81,18 @@ class Replay:
         # The action that led to row t is the one stored with row t - 1.
         return {"obs": obs, "prev_action": rows["action"][:, :-1], **chosen}, state, (place[0], slots[:, 1:])
 
+    def windows(self):
+        """Different windows that can be sampled, per ring: (streams,)."""
+        return (self.count.clamp(max=self.length) - self.window + 1).clamp(min=0)
+
     def pick(self, batch):
         """Ring and first row, counted from the ring's beginning of time: (B,) each."""
         oldest = (self.count - self.length).clamp(min=0)
-        choices = (self.count - oldest - self.window + 1).clamp(min=0)          # possible starts per ring
-        total = int(choices.sum())
-        if total == 0:
+        choices = self.windows()
+        if not choices.any():
             raise ValueError(f"replay needs {self.window} rows in one environment before it can be sampled.")
         ends = choices.cumsum(0)
-        flat = torch.randint(total, (batch,), generator=self.generator)
+        flat = torch.randint(int(ends[-1]), (batch,), generator=self.generator)
         ring = torch.bucketize(flat, ends, right=True)                          # (B,)
         start = flat - (ends - choices)[ring] + oldest[ring]
         for i in range(min(batch, len(self.fresh))):

@@ -1,0 +1,172 @@
+"""What every lesson script shares: flags, clear refusals, a run, a summary, and the lesson's bar."""
+
+import contextlib
+import io
+import shlex
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import tyro
+
+from ..config import OFFICIAL, Config
+from .checkpoint import CheckpointError
+from .envs import TaskError
+from .loop import Run
+from .records import DivergenceError
+from .validate import ConfigError, flag, suggestion, validate
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130      # exit codes
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What counts as solved. `final`: least mean return of the fresh greedy episodes at the end;
+    `window`: least mean of the greedy evaluations at the steps `at`, all of them together."""
+    final: float
+    window: float | None = None
+    at: tuple = ()
+
+    def check(self, summary):
+        """summary of a run -> list of (sentence, met?); met is None if there is nothing to judge."""
+        score = mean(summary["final"]["greedy"])
+        checks = [(f"mean of {len(summary['final']['greedy'])} fresh greedy episodes {score:.1f}, "
+                   f"wanted {self.final:g}", score >= self.final)]
+        if self.window is None:
+            return checks
+        envs, found = summary["config"]["envs"], []
+        for step in self.at:        # several environments may reach an evaluation a few steps late
+            found += [mean(e["greedy"]) for e in summary["evaluations"] if step <= e["step"] < step + envs]
+        at = ", ".join(map(str, self.at))
+        if len(found) < len(self.at):
+            return [*checks, (f"this run has no evaluations at steps {at}", None)]
+        return [*checks, (f"mean of the greedy evaluations at steps {at} {mean(found):.1f}, "
+                          f"wanted {self.window:g}", mean(found) >= self.window)]
+
+
+def mean(values):
+    return float(np.mean(values))
+
+
+# ------------------------------------------------------------------ flags
+
+def parse_flags(defaults, argv, about=""):
+    """Config from a command line. `--recipe official` replaces the defaults before all other flags count.
+
+    Raises ConfigError with one sentence, or SystemExit(0) after --help.
+    """
+    given = dict(read_flags(argv))
+    if given.get("recipe", defaults.recipe) == "official":
+        defaults = replace(defaults, **OFFICIAL)
+    refusal = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(refusal):
+            config = tyro.cli(Config, prog=Path(sys.argv[0]).name, description=about, default=defaults, args=argv)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(f"cannot read the flags {shlex.join(argv)}; --help lists them all") from None
+    return validate(config)
+
+
+def read_flags(argv):
+    """Yield (field name, text or None) for each flag; raise ConfigError for the first that is wrong."""
+    kinds = {field.name: get_type_hints(Config)[field.name] for field in fields(Config)}
+    words = list(argv)
+    while words:
+        word, equals, value = words.pop(0).partition("=")
+        if word in ("-h", "--help"):
+            continue
+        name = word.removeprefix("--").replace("-", "_")
+        switch = kinds.get(name.removeprefix("no_")) is bool
+        if not word.startswith("--") or (name not in kinds and not switch):
+            known = [flag(k) for k in kinds]
+            kind = "unknown flag" if word.startswith("-") else "unexpected word"
+            raise ConfigError(f"{kind} {word}{suggestion(word.replace('_', '-'), known)} (--help lists all flags)")
+        if switch:
+            if equals:
+                raise ConfigError(f"{word} takes no value; write {flag(name.removeprefix('no_'))} "
+                                  f"or --no-{name.removeprefix('no_').replace('_', '-')}")
+            yield name, None
+            continue
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise ConfigError(f"{word} needs a value")
+            value = words.pop(0)
+        check_text(name, value, kinds[name])
+        yield name, value
+
+
+def check_text(name, text, kind):
+    """Raise ConfigError unless `text` can be read as what the field `name` holds."""
+    if get_origin(kind) is Literal and text not in get_args(kind):
+        raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {text}"
+                          f"{suggestion(text, get_args(kind))}")
+    if kind in (int, float):
+        try:
+            kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{flag(name)} must be {wanted}, not {text}") from None
+
+
+# ------------------------------------------------------------------ the whole of a lesson script
+
+def run_lesson(defaults, bar=None, argv=None, about=""):
+    """Train as the command line says and print what came of it. Returns the exit code.
+
+    0: the run is complete, whether or not the bar was met. 1: task, checkpoint or folder cannot be
+    used. 2: a flag is wrong. 130: stopped by Ctrl-C. argv: None takes the program's own.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    run = None
+    try:
+        config = parse_flags(defaults, argv, about)
+        run = Run(config, command_line(argv))
+        if config.steps <= config.prefill:
+            print(f"note: all {config.steps} steps are random prefill, nothing will be learned")
+        print(f"{config.env}, seed {config.seed}, on {run.device}; writing to {run.folder}")
+        report(run.train(), run.folder, bar if config.env == defaults.env else None)
+    except ConfigError as error:
+        return refuse(error, USAGE)
+    except (TaskError, CheckpointError, DivergenceError) as error:
+        return refuse(error, FAILED)
+    except OSError as error:
+        file = error.filename or (run.folder if run else "the output folder")
+        return refuse(f"cannot use {file}: {error.strerror or error}; --output takes another folder", FAILED)
+    except KeyboardInterrupt:
+        return interrupted(run, argv)
+    return 0
+
+
+def command_line(argv):
+    return shlex.join(["python", sys.argv[0], *argv])
+
+
+def refuse(error, code):
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def interrupted(run, argv):
+    """Say where the stopped run stands and how to go on with it."""
+    if run is None:
+        return INTERRUPTED
+    where = f"the checkpoint of step {run.saved_at}" if run.saved_at else "the beginning (there is no checkpoint yet)"
+    again = command_line([word for word in argv if word != "--no-resume"])
+    print(f"\nstopped at step {run.step}. To go on from {where}:\n  {again}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def report(summary, folder, bar=None):
+    """Print scores, the bar and the files of a finished run."""
+    print(f"\n{summary['task']}, seed {summary['seed']}: {summary['steps']} steps, {summary['updates']} updates, "
+          f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)")
+    for scores in (*summary["evaluations"], {"step": "final", **summary["final"]}):
+        print(f"{scores['step']:>7} {mean(scores['greedy']):8.1f} {mean(scores['sampled']):8.1f}")
+    print()
+    for sentence, met in bar.check(summary) if bar else ():
+        print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)
+    print(f"files: {folder}/summary.json, metrics.jsonl, checkpoint.pt")
