@@ -96,6 +96,8 @@ class Config:
     """share of the uniform distribution in every categorical"""
     free_nats: float = 1.0
     """KL below which dyn and rep losses stop pushing"""
+    beta_rec: float = 1.0
+    """scale of the reconstruction loss"""
     beta_dyn: float = 1.0
     """scale of the dynamics loss"""
     beta_rep: float = 0.1
