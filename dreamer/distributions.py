@@ -33,7 +33,8 @@ def make_bins(count=255):
     """
     if count < 3 or count % 2 == 0:
         raise ValueError(f"two-hot needs an odd number of at least 3 bins, got {count}.")
-    lower = symexp(torch.linspace(-20, 0, count // 2 + 1))      # (K//2 + 1,)
+    # In double precision: exp turns a rounding error of the exponent 20 into one 20 times larger.
+    lower = symexp(torch.linspace(-20, 0, count // 2 + 1, dtype=torch.float64)).float()
     return torch.cat([lower, -lower[:-1].flip(0)])              # (K,)
 
 
@@ -58,9 +59,11 @@ def twohot_loss(log_probs, target, bins):
     """
     target = target.detach().clamp(bins[0], bins[-1]).contiguous()
     lower = (torch.bucketize(target, bins, right=True) - 1).clamp(0, len(bins) - 2)
-    weight = (target - bins[lower]) / (bins[lower + 1] - bins[lower])   # of the upper bin
     index = torch.stack([lower, lower + 1], -1)                         # (..., 2)
-    return -(log_probs.gather(-1, index) * torch.stack([1 - weight, weight], -1)).sum(-1)
+    below, above = bins[lower], bins[lower + 1]
+    # Each weight from its own distance: 1 - weight would round a small one away.
+    weights = torch.stack([above - target, target - below], -1) / (above - below).unsqueeze(-1)
+    return -(log_probs.gather(-1, index) * weights).sum(-1)
 
 
 # ------------------------------------------------------------------ categorical latents, Eq. 3

@@ -18,16 +18,17 @@ def check_symlog(fixture):
 
 
 def check_twohot(fixture):
-    logits, special = fixture["in_logits"], fixture["in_special_logits"]
-    bins = make_bins(logits.shape[-1])
-    mean = twohot_mean(logits, bins)
-    fixture.compare("out_bins", bins)
-    fixture.compare_zero("out_bins", bins + bins.flip(0))
-    fixture.compare_mean("out_mean", mean, logits, bins)
-    fixture.compare_zero("out_mean", mean[logits.amax(-1) == logits.amin(-1)])
+    logits = fixture["in_logits"]
+    ours, bins = make_bins(logits.shape[-1]), fixture["out_bins"]
+    fixture.compare("out_bins", ours)
+    fixture.compare_zero("out_bins", ours + ours.flip(0))
+    uniform = logits[logits.amax(-1) == logits.amin(-1)]
+    fixture.compare_zero("out_mean", twohot_mean(uniform, ours))
+    # From here on the recorded bins: a target that lies on one of them must not fall beside it.
+    fixture.compare_mean("out_mean", twohot_mean(logits, bins), logits, bins)
     fixture.compare("out_loss", twohot_loss(logits.log_softmax(-1), fixture["in_target"], bins))
     target = fixture["in_special_target"]
-    special = special.log_softmax(-1).expand(len(target), -1)
+    special = fixture["in_special_logits"].log_softmax(-1).expand(len(target), -1)
     fixture.compare("out_special_loss", twohot_loss(special, target, bins))
 
 
@@ -117,32 +118,38 @@ def check_actor_critic(fixture):
 def check_dream(fixture, group):
     """The losses in dreams; `group`: discrete or continuous policy. Arrays are (N, H+1, ...)."""
     policy, action, raw = read_policy(fixture, group)
-    logits, slow_logits = (fixture[f"in_{group}_{k}"] for k in ("value_logits", "slow_value_logits"))
+    rew, con, logits, slow_logits = (fixture[f"in_{group}_{k}"] for k in ("rew", "con", "value_logits", "slow_value_logits"))
     bins, config = make_bins(logits.shape[-1]), build_config(fixture)
     value, slow = twohot_mean(logits, bins), twohot_mean(slow_logits, bins)
     norm = build_return_norm(fixture, before=f"in_{group}_retnorm")
-    acting = [x.transpose(0, 1).requires_grad_() for x in (*raw.values(), logits)]     # (H+1, N, ...)
+    raw = {name: x.transpose(0, 1).requires_grad_() for name, x in raw.items()}     # (H+1, N, A)
+    acting, action = policy(*(x[:-1] for x in raw.values())), action.transpose(0, 1)
+    critic = logits.transpose(0, 1).requires_grad_()                                # (H+1, N, K)
     policy_loss, value_loss, returns, metrics = dream_losses(
-        fixture[f"in_{group}_rew"].T, fixture[f"in_{group}_con"].T, value.T, slow.T[:-1],
-        policy(*(x[:-1] for x in acting[:-1])), action.transpose(0, 1)[:-1], acting[-1][:-1], bins, norm,
+        rew.T, con.T, value.T, slow.T[:-1], acting, action[:-1], critic[:-1], bins, norm,
         config.lam, config.entropy, config.slow_regulariser)
-    out = f"out_{group}_"
+    out, everywhere = f"out_{group}_", policy(*raw.values())
     fixture.compare_mean(out + "value_mean", value, logits, bins)
     fixture.compare_mean(out + "slow_value_mean", slow, slow_logits, bins)
-    everywhere = policy(*raw.values())
     results = dict(
         ret=returns.T, policy_loss=policy_loss.T, value_loss=value_loss.T,
-        action_log_prob=everywhere.log_prob(action), policy_entropy=everywhere.entropy(),
+        action_log_prob=everywhere.log_prob(action).T, policy_entropy=everywhere.entropy().T,
         retnorm_low_after=norm.range[0], retnorm_high_after=norm.range[1],
         metric_adv_mean=metrics["advantage_mean"], metric_weight_mean=metrics["alive_mean"],
         metric_ret_normed_mean=metrics["return_normed_mean"], metric_ret_rate=metrics["return_beyond"])
     for name, ours in results.items():
         fixture.compare(out + name, ours)
-    for name, grad in zip(raw, gradients(policy_loss, *acting)):
-        fixture.compare_gradient(f"{out}grad_sum_policy_loss_wrt_{name}", grad.transpose(0, 1))
-    fixture.compare_zero("gradient of policy loss by critic", gradients(policy_loss, acting[-1])[0])
-    fixture.compare_gradient(out + "grad_sum_value_loss_wrt_value_logits",
-                             gradients(value_loss, acting[-1])[0].transpose(0, 1))
+    check_dream_gradients(fixture, out + "grad_sum_", policy_loss, value_loss, raw, critic)
+
+
+def check_dream_gradients(fixture, prefix, policy_loss, value_loss, raw, critic):
+    """Each loss trains its own network: the actor through `raw`, the critic through its logits."""
+    *by_raw, none = gradients(policy_loss, *raw.values(), critic)
+    for name, grad in zip(raw, by_raw):
+        fixture.compare_gradient(f"{prefix}policy_loss_wrt_{name}", grad.transpose(0, 1))
+    fixture.compare_zero("gradient of policy loss by critic", none)
+    grad, = gradients(value_loss, critic)
+    fixture.compare_gradient(f"{prefix}value_loss_wrt_value_logits", grad.transpose(0, 1))
 
 
 def read_policy(fixture, group):

@@ -18,7 +18,7 @@ def check_rssm(fixture):
     check_step(fixture, rssm, "discrete", F.one_hot(fixture["in_action_discrete"], actions).float())
     state = fixture["in_seq_initial_deter"], fixture["in_seq_initial_stoch"]
     deter, stoch, post = rssm.observe(
-        fixture["in_seq_tokens"], fixture["in_seq_prev_action"], fixture["in_seq_is_first"], state, Mode())
+        fixture["in_seq_tokens"], fixture["in_seq_prev_action"], fixture["in_seq_is_first"].bool(), state, Mode())
     for name, ours in dict(deter=deter, stoch=stoch, post_logits=post, prior_logits=rssm.prior(deter)).items():
         fixture.compare(f"out_seq_{name}", ours)
     check_dream(fixture, rssm, deter[:, -1], stoch[:, -1])
@@ -66,7 +66,8 @@ def check_nets(fixture, build, kind, prediction):
 def read_batch(fixture):
     """The batch of an update and the state before it."""
     actions = fixture.shape("param_dyn_core_in_action_kernel")[0]
-    batch = {name: fixture[f"in_{name}"] for name in ("reward", "is_first", "is_last", "is_terminal")}
+    batch = {name: fixture[f"in_{name}"].bool() for name in ("is_first", "is_last", "is_terminal")}
+    batch["reward"] = fixture["in_reward"]
     batch["obs"] = {"vector": fixture["in_vector"]}
     batch["prev_action"] = F.one_hot(fixture["in_prev_action"], actions).float()
     return batch, (fixture["in_initial_deter"], fixture["in_initial_stoch"])
