@@ -24,12 +24,6 @@ def copy(source, target, change):
     np.savez(target, **arrays)
 
 
-def run_script(folder):
-    """check.py as a user calls it, from some other working directory: exit code and output."""
-    done = subprocess.run([sys.executable, GOLDEN / "check.py", folder], cwd=folder, capture_output=True, text=True)
-    return done.returncode, done.stdout
-
-
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_fixture_agrees(path):
     ok, _, verdict = check.run(path)
@@ -55,16 +49,23 @@ def test_script_fails_for_a_perturbed_fixture_and_goes_on(tmp_path):
     copy(GOLDEN / "bounded_normal.npz", tmp_path / "bounded_normal.npz", perturb)
     (tmp_path / "rssm.npz").write_text("not an archive")
     copy(GOLDEN / "symlog_symexp.npz", tmp_path / "symlog_symexp.npz", lambda arrays: None)
-    code, output = run_script(tmp_path)
-    verdicts = [line[:6].strip() for line in output.splitlines()[:3]]
-    assert (code, verdicts) == (1, ["NOT OK", "NOT OK", "ok"]), output
-
-
-def test_script_fails_for_a_file_without_a_check(tmp_path):
-    copy(GOLDEN / "symlog_symexp.npz", tmp_path / "symlog_symexp.npz", lambda arrays: None)
     copy(GOLDEN / "symlog_symexp.npz", tmp_path / "unheard_of.npz", lambda arrays: None)
-    code, output = run_script(tmp_path)
-    assert code == 1 and "not covered" in output and "1 of 2" in output, output
+    script = [sys.executable, GOLDEN / "check.py", tmp_path]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    verdicts = [line[:6].strip() for line in done.stdout.splitlines()[:4]]
+    assert (done.returncode, verdicts) == (1, ["NOT OK", "NOT OK", "ok", "NOT OK"]), done.stdout + done.stderr
+
+
+def test_a_file_without_a_check_fails(tmp_path, capsys):
+    copy(GOLDEN / "symlog_symexp.npz", tmp_path / "symlog_symexp.npz", lambda arrays: None)
+    assert check.main(tmp_path) == 0
+    copy(GOLDEN / "symlog_symexp.npz", tmp_path / "unheard_of.npz", lambda arrays: None)
+    assert check.main(tmp_path) == 1
+    assert "not covered by a check" in capsys.readouterr().out
+
+
+def test_an_empty_folder_fails(tmp_path):
+    assert check.main(tmp_path) == 1
 
 
 def test_a_result_that_was_not_compared_is_noticed(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 from dreamer.agent import Agent
 from dreamer.behavior.imagination import Actor
 from dreamer.behavior.returns import ReturnNorm
-from dreamer.config import Config
+from dreamer.config import OFFICIAL, Config
 from dreamer.layers import BlockLinear, Layer, Linear, RMSNorm, mlp
 from dreamer.world_model.decoder import Decoder, ImageDecoder
 from dreamer.world_model.encoder import Conv, Encoder, ImageEncoder, ObservationSpec
@@ -148,7 +148,7 @@ def build_config(fixture):
                  imagination_horizon="imag_length", lam="lam", entropy="actent", slow_regulariser="slowreg")
     given = {ours: fixture.number(f"in_cfg_{theirs}") for ours, theirs in names.items()
              if f"in_cfg_{theirs}" in fixture}
-    return replace(Config(), **given)
+    return replace(Config(), **(OFFICIAL | given))
 
 
 def build_agent(fixture):
