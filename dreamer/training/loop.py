@@ -16,7 +16,7 @@ from .envs import Environments
 from .evaluate import evaluate
 from .records import Records, versions, write_summary
 from .replay import Replay
-from .validate import ConfigError, validate
+from .validate import ConfigError, validate, validate_for
 
 FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "log_every", "eval_every",
                   "eval_episodes", "final_episodes"}        # a resumed run may differ in these
@@ -60,6 +60,7 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.pt"
         self.prepare_folder()
         self.envs = Environments(config.env, config.envs, config.seed, config.async_envs)
+        validate_for(config, self.envs.spec)
         self.learner = Learner(self.envs.spec, self.envs.actions, self.envs.discrete, config, self.device)
         self.replay = self.make_replay()
         self.collector = Collector(self.envs, self.replay, self.learner, config)

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..config import SIZES, Config
+from ..world_model.encoder import STAGES
 
 AT_LEAST_ONE = ("steps", "log_every", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every",
                 "batch_size", "batch_length", "capacity", "stoch", "blocks", "imagination_horizon", "hold")
@@ -73,12 +74,7 @@ def check_ranges(config):
 
 def check_together(config):
     """Values that must fit each other."""
-    size = SIZES[config.size]
-    width = math.gcd(size.deter, 64 * size.depth)       # both are split into the same number of blocks
-    if width % config.blocks:
-        fitting = [n for n in range(1, width + 1) if width % n == 0 and n <= 64]
-        raise ConfigError(f"--blocks {config.blocks} does not divide the layers of size {config.size} "
-                          f"({size.deter} units); use one of {', '.join(map(str, fitting))}")
+    check_blocks(config, SIZES[config.size].deter, "units of the recurrent state")
     needed = smallest_capacity(config)
     if config.capacity < needed:
         raise ConfigError(f"--capacity {config.capacity} is too small for batches of {config.batch_size} x "
@@ -86,6 +82,20 @@ def check_together(config):
     if config.capacity < config.prefill:
         raise ConfigError(f"--capacity {config.capacity} does not hold the {config.prefill} steps of the "
                           f"prefill; use at least {config.prefill}, or a smaller --prefill")
+
+
+def check_blocks(config, width, of_what):
+    """Layers of this width must fall into `blocks` equal pieces."""
+    if width % config.blocks:
+        fitting = ", ".join(str(n) for n in range(1, min(width, 64) + 1) if width % n == 0)
+        raise ConfigError(f"--blocks {config.blocks} does not divide the {width} {of_what} of size {config.size}; "
+                          f"use one of {fitting}")
+
+
+def validate_for(config, spec):
+    """What can only be checked once the task's observations are known. Raises ConfigError."""
+    if spec.image:
+        check_blocks(config, STAGES[-1] * SIZES[config.size].depth, "channels of the smallest image layer")
 
 
 def smallest_capacity(config):
