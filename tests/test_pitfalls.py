@@ -275,12 +275,17 @@ def test_pitfall_10_the_discount_counts_exactly_once(monkeypatch):
     torch.testing.assert_close(returns, torch.full((3, 4), 10.0))
 
 
-def test_pitfall_10_replayed_rewards_are_discounted_once():
+def test_pitfall_10_replayed_rewards_are_discounted_once(monkeypatch):
     """Reward 1 forever, bootstrap 10, discount .9: the target of the critic is 10 everywhere."""
-    ones, zeros = torch.ones(4, 2), torch.zeros(4, 2)
-    logits = torch.zeros(4, 2, 255, requires_grad=True)
-    loss = replay_value_loss(ones, zeros, zeros, 10 * ones, logits, 10 * ones, BINS, 0.9, 0.95, slow_regulariser=0.0)
-    expected = twohot_loss(logits[:-1].log_softmax(-1), 10 * ones[:-1], BINS)
+    agent, (batch, state) = new_agent(discount_horizon=10.0), make_batch()
+    wake(agent.critic)
+    batch["reward"][:] = 1
+    _, model = agent.world_model.loss(batch, state, drawing())
+    monkeypatch.setattr(agent, "value", lambda logits: torch.full(logits.shape[:-1], 10.0))
+    nowhere = torch.zeros(0, dtype=torch.long)
+    loss = agent.replay_value(batch, model["feature"], torch.zeros(0), nowhere)
+    logits = agent.critic(model["feature"])[:, :-1].transpose(0, 1)
+    expected = sum(agent.critic.loss(logits, torch.full((T - 1, B), x)) for x in (10.0, 0.0))   # slow critic: 0
     torch.testing.assert_close(loss, expected)
 
 
@@ -559,6 +564,12 @@ def test_pitfall_28_no_action_ever_becomes_impossible():
     assert (policy.entropy() > 0.03).all() and policy.log_prob(torch.tensor([0.0, 1.0])).isfinite().all()
     drawn = Categorical(torch.tensor([1e4, 0.0]).expand(10_000, 2), 0.01).sample(drawing())
     assert 20 < drawn[:, 1].sum() < 90     # 50 expected, 7 the deviation
+
+
+def test_pitfall_28_the_entropy_is_a_bonus():
+    """With no advantage the policy loss is -eta x entropy: descending it spreads the policy."""
+    given, _ = some_dream(entropy_scale=0.1)
+    torch.testing.assert_close(dream_losses(**given)[0], -0.1 * given["policy"].entropy())
 
 
 def test_pitfall_29_the_scale_of_returns_is_updated_before_it_is_used():
