@@ -42,11 +42,14 @@ class Collector:
         self.end_episodes(last, terminal)
 
     def agent_actions(self):
-        """The agent's sampled actions (N, A), and its new state."""
+        """Sampled actions (N, A) of the averaged agent, the one that is evaluated, and its new state.
+
+        If another policy acted, the mistakes of the evaluated one would never be seen and unlearned.
+        """
         state = self.state or self.rssm.initial(self.envs.count)        # None after random actions
         obs = {k: torch.as_tensor(v, device=self.learner.device) for k, v in self.obs.items()}
         first = torch.as_tensor(self.first, device=self.learner.device)
-        return self.learner.agent.act(obs, state, self.action, first, self.learner.draw)
+        return self.learner.average.act(obs, state, self.action, first, self.learner.draw)
 
     def random_actions(self):
         """Uniform actions (N, A), kept from the step before with probability 1 - 1/hold.

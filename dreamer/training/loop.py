@@ -12,7 +12,7 @@ from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
 from .collect import Collector
-from .envs import Environments
+from .envs import Environments, declared_bounds
 from .evaluate import evaluate
 from .records import Records, versions, write_summary
 from .replay import Replay
@@ -148,8 +148,9 @@ class Run:
         if not (self.config.standardize and self.config.prefill and self.envs.spec.vector):
             return
         rows = torch.cat([self.replay.rows["obs_vector"][i, :n] for i, n in enumerate(self.replay.count.tolist())])
+        bounds = torch.as_tensor(declared_bounds(self.envs.space), device=self.device)
         for agent in (self.learner.agent, self.learner.average):
-            agent.world_model.standardize.measure(rows.to(self.device))
+            agent.world_model.standardize.measure(rows.to(self.device), bounds)
 
     # ------------------------------------------------------------------ evaluation
 
