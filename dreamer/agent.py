@@ -89,12 +89,12 @@ class Agent(nn.Module):
     def judge(self, feature):
         """Predicted reward, continue and slow value in every dreamed state: (H+1, N, F) -> (H+1, N) x3.
 
-        Step by step, because the 255 bins of one step fit the processor's cache and of all do not.
+        In pieces of a thousand states: their 255 bins fit the processor's cache, those of all do not.
         """
-        wm, slow = self.world_model, self.slow_critic
+        wm, slow, pieces = self.world_model, self.slow_critic, feature.flatten(0, 1).split(1024)
         judged = [(wm.reward.mean(wm.reward(x)), wm.continue_logit(x).sigmoid(), slow.mean(slow(x)))
-                  for x in feature]
-        return tuple(torch.stack(x) for x in zip(*judged))
+                  for x in pieces]
+        return tuple(torch.cat(x).view(feature.shape[:2]) for x in zip(*judged))
 
     def replay_value(self, batch, feature, dreamed, starts):
         """The critic's loss on replayed rewards (T-1, B); its gradient trains the world model too.

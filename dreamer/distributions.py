@@ -51,18 +51,25 @@ def twohot_mean(logits, bins):
     return excess @ bins[half + 1:]                                 # (...)
 
 
-def twohot_loss(log_probs, target, bins):
-    """Cross-entropy with the two-hot code of `target`: log_probs (..., K), target (...) -> (...).
+def twohot_code(target, bins):
+    """The two bins around each target, and weights whose mean of these bins is the target (Eq. 10).
 
-    log_probs is log_softmax(logits). The code puts weight on the two bins around the target such
-    that their weighted mean is the target (Eq. 10); beyond the last bin, all of it on that bin.
+    target (...) -> index (..., 2) and weights (..., 2); beyond the last bin all weight is on that bin.
     """
     target = target.detach().clamp(bins[0], bins[-1]).contiguous()
     lower = (torch.bucketize(target, bins, right=True) - 1).clamp(0, len(bins) - 2)
-    index = torch.stack([lower, lower + 1], -1)                         # (..., 2)
     below, above = bins[lower], bins[lower + 1]
     # Each weight from its own distance: 1 - weight would round a small one away.
     weights = torch.stack([above - target, target - below], -1) / (above - below).unsqueeze(-1)
+    return torch.stack([lower, lower + 1], -1), weights
+
+
+def twohot_loss(log_probs, target, bins):
+    """Cross-entropy with the two-hot code of `target`: log_probs (..., K), target (...) -> (...).
+
+    log_probs is log_softmax(logits).
+    """
+    index, weights = twohot_code(target, bins)
     return -(log_probs.gather(-1, index) * weights).sum(-1)
 
 

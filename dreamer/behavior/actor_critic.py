@@ -5,7 +5,7 @@ Everything here is a function of tensors, time first, so that each number can be
 
 import torch
 
-from ..distributions import twohot_loss
+from ..distributions import twohot_code
 from .returns import lambda_return
 
 
@@ -15,8 +15,11 @@ def critic_loss(logits, target, slow_value, bins, slow_regulariser=1.0):
     logits (..., K); target and slow_value (...) -> (...). The critic bootstraps from itself, so
     an average of its own past is a second, weaker target that keeps it from running away.
     """
-    log_probs = logits.log_softmax(-1)
-    return twohot_loss(log_probs, target, bins) + slow_regulariser * twohot_loss(log_probs, slow_value, bins)
+    index, weights = twohot_code(target, bins)
+    slow_index, slow_weights = twohot_code(slow_value, bins)
+    index = torch.cat([index, slow_index], -1)                                      # (..., 4)
+    weights = torch.cat([weights, slow_regulariser * slow_weights], -1)             # (..., 4)
+    return -(logits.log_softmax(-1).gather(-1, index) * weights).sum(-1)
 
 
 def dream_losses(reward, continues, value, slow_value, policy, action, value_logits, bins, norm,

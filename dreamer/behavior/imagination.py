@@ -31,11 +31,12 @@ def imagine(rssm, actor, deter, stoch, horizon, draw):
     actions (H+1, N, A): action i is chosen *in* state i and leads to state i + 1. No gradient is
     ever needed here: the actor learns by REINFORCE, not through the dynamics.
     """
-    weights, dream = rssm.split_hidden(), []
+    products, size = rssm.products(horizon, len(deter)), deter.shape[1]
+    feature = deter.new_empty(horizon + 1, len(deter), size + stoch[0].numel())
+    actions = []
     for step in range(horizon + 1):
-        feature = features(deter, stoch)                                    # (N, D + S*C)
-        action = actor(feature).sample(draw)                                # (N, A)
-        dream.append((feature, action))
+        feature[step, :, :size], feature[step, :, size:] = deter, stoch.flatten(1)
+        actions.append(actor(feature[step]).sample(draw))                   # (N, A)
         if step < horizon:
-            deter, stoch = rssm.imagine(deter, stoch, action, draw, weights)
-    return tuple(torch.stack(x) for x in zip(*dream))
+            deter, stoch = rssm.imagine(deter, stoch, actions[step], draw, products)
+    return feature, torch.stack(actions)
