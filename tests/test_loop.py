@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dreamer.agent import Agent
 from dreamer.learner import Learner
 from dreamer.training.evaluate import evaluate
 from dreamer.training.loop import Run
@@ -120,21 +121,15 @@ def test_random_actions_are_held_for_a_while_and_reproducible():
 
 def test_the_agent_is_given_its_own_last_state_and_action(monkeypatch):
     """Recorded at the agent's door: what goes in is what came out one step before."""
-    calls = []
-    original = Learner.__init__
+    act, calls = Agent.act, []
 
-    def spy(learner, *args):
-        original(learner, *args)
-        act = learner.agent.act
-
-        def recorded(obs, state, action, first, draw, greedy=False):
-            result = act(obs, state, action, first, draw, greedy)
-            calls.append((obs["vector"], state, action, first, *result))
-            return result
-        learner.agent.act = recorded
-    monkeypatch.setattr(Learner, "__init__", spy)
+    def recorded(agent, obs, state, action, first, *others):
+        result = act(agent, obs, state, action, first, *others)
+        calls.append((obs["vector"], state, action, first, *result))
+        return result
+    monkeypatch.setattr(Agent, "act", recorded)
     run = Run(tiny(eval_every=1000))
-    run.evaluate = run.finish = lambda: None        # the averaged copy has no act of its own here
+    run.finish = lambda: None                       # no evaluations: only the training run acts
     run.train()
     assert len(calls) == 80 - 24 and any(bool(call[3]) for call in calls)
     for before, call in zip(calls, calls[1:]):
@@ -160,7 +155,7 @@ def test_latents_of_acting_are_stored_and_updates_refresh_them():
 
 @pytest.mark.parametrize("ratio, envs", [(32.0, 1), (16.0, 1), (5.0, 1), (80.0, 3), (10.0, 3)])
 def test_the_train_ratio_is_kept_at_every_step(ratio, envs):
-    run = run_of(train_ratio=ratio, envs=envs, log_every=1, capacity=600, steps=90, eval_every=1000)
+    run = run_of(train_ratio=ratio, envs=envs, log_every=1, capacity=600, steps=70, eval_every=1000, final_episodes=1)
     for line in lines(run):
         steps = line["step"] - run.began
         assert line["updates"] == (1 + int(steps * ratio / 32) if steps >= 0 else 0)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import tyro
@@ -73,7 +73,7 @@ def parse_flags(defaults, argv, about=""):
 
 def read_flags(argv):
     """Yield (field name, text or None) for each flag; raise ConfigError for the first that is wrong."""
-    kinds = {field.name: get_type_hints(Config)[field.name] for field in fields(Config)}
+    kinds = {field.name: field.type for field in fields(Config)}
     words = list(argv)
     while words:
         word, equals, value = words.pop(0).partition("=")

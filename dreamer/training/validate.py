@@ -3,18 +3,23 @@
 import difflib
 import math
 from dataclasses import fields
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin
 
 from ..config import SIZES, Config
 from ..world_model.encoder import STAGES
 
 AT_LEAST_ONE = ("steps", "log_every", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every",
                 "batch_size", "batch_length", "capacity", "stoch", "blocks", "imagination_horizon", "hold")
-NOT_NEGATIVE = ("seed", "threads", "starts", "prefill", "warmup", "free_nats", "beta_dyn", "beta_rep",
-                "beta_repval", "entropy", "slow_regulariser")
-ABOVE_ZERO = ("train_ratio", "lr", "agc")
-SHARES = ("unimix", "lam")
-RATES = ("slow_rate", "return_rate", "average_rate")
+RULES = {       # for each field: what is allowed, and the same in words; all other numbers: 0 or more
+    **dict.fromkeys(AT_LEAST_ONE, (lambda v: v >= 1, "at least 1")),
+    **dict.fromkeys(("train_ratio", "lr", "agc"), (lambda v: v > 0, "above 0")),
+    **dict.fromkeys(("unimix", "lam"), (lambda v: 0 <= v <= 1, "between 0 and 1")),
+    **dict.fromkeys(("slow_rate", "return_rate", "average_rate"), (lambda v: 0 < v <= 1, "above 0 and at most 1")),
+    "envs": (lambda v: 1 <= v <= 16, "1 to 16"),
+    "discount_horizon": (lambda v: v > 1, "above 1"),
+    "bins": (lambda v: v >= 3 and v % 2 == 1, "an odd number of at least 3"),
+}
+NOT_NEGATIVE = (lambda v: v >= 0, "0 or more")
 
 
 class ConfigError(ValueError):
@@ -34,10 +39,12 @@ def suggestion(wrong, known):
 
 def validate(config):
     """Return `config` if a run with it is possible, else raise ConfigError with one sentence."""
-    for name, kind in get_type_hints(Config).items():
-        if name in {field.name for field in fields(Config)}:
-            check_type(name, getattr(config, name), kind)
-    check_ranges(config)
+    for field in fields(Config):
+        check_type(field.name, getattr(config, field.name), field.type)
+        if field.type in (int, float):
+            allowed, words = RULES.get(field.name, NOT_NEGATIVE)
+            if not allowed(getattr(config, field.name)):
+                raise ConfigError(f"{flag(field.name)} must be {words}, not {getattr(config, field.name)}")
     check_together(config)
     return config
 
@@ -57,23 +64,10 @@ def check_type(name, value, kind):
         raise ConfigError(f"{flag(name)} must be a finite number, not {value}")
 
 
-def check_ranges(config):
-    """Bounds of single values."""
-    rules = ((AT_LEAST_ONE, lambda v: v >= 1, "at least 1"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more"),
-             (ABOVE_ZERO, lambda v: v > 0, "above 0"), (SHARES, lambda v: 0 <= v <= 1, "between 0 and 1"),
-             (RATES, lambda v: 0 < v <= 1, "above 0 and at most 1"), (("envs",), lambda v: 1 <= v <= 16, "1 to 16"),
-             (("discount_horizon",), lambda v: v > 1, "above 1"),
-             (("bins",), lambda v: v >= 3 and v % 2 == 1, "an odd number of at least 3"))
-    for names, allowed, words in rules:
-        for name in names:
-            if not allowed(getattr(config, name)):
-                raise ConfigError(f"{flag(name)} must be {words}, not {getattr(config, name)}")
+def check_together(config):
+    """Values that must fit each other, and the one text that must not be empty."""
     if not config.env:
         raise ConfigError("--env must name an environment, such as CartPole-v1")
-
-
-def check_together(config):
-    """Values that must fit each other."""
     check_blocks(config, SIZES[config.size].deter, "units of the recurrent state")
     needed = smallest_capacity(config)
     if config.capacity < needed:
