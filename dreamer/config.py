@@ -70,8 +70,10 @@ class Config:
     # ---- data (replay buffer, Table 4 of the paper)
     batch_size: int = 16
     """B, sequences per update"""
-    batch_length: int = 32
+    batch_length: int = 16
     """T, trained steps per sequence (paper: 64)"""
+    cold_starts: float = 0.5
+    """share of sequences that start from the zero state instead of the stored latents (paper: 0)"""
     starts: int = 128
     """N, imagination starts per update, drawn from the B*T replayed states; 0 takes all (paper)"""
     train_ratio: float = 128.0
@@ -96,8 +98,8 @@ class Config:
     """share of the uniform distribution in every categorical"""
     free_nats: float = 1.0
     """KL below which dyn and rep losses stop pushing"""
-    beta_rec: float = 1.0
-    """scale of the reconstruction loss"""
+    beta_rec: float = 10.0
+    """scale of the reconstruction loss (paper: 1)"""
     beta_dyn: float = 1.0
     """scale of the dynamics loss"""
     beta_rep: float = 0.1
@@ -110,7 +112,7 @@ class Config:
     """discount = 1 - 1 / this (paper: 333)"""
     lam: float = 0.95
     """lambda of the lambda-return"""
-    entropy: float = 3e-3
+    entropy: float = 1e-2
     """eta, scale of the actor's entropy bonus (paper: 3e-4)"""
     beta_repval: float = 0.3
     """scale of the critic's loss on replayed rewards"""
@@ -137,6 +139,6 @@ class Config:
 
 
 OFFICIAL = dict(
-    recipe="official", batch_length=64, starts=0, train_ratio=512.0, prefill=0, standardize=False,
+    recipe="official", batch_length=64, starts=0, cold_starts=0.0, beta_rec=1.0, train_ratio=512.0, prefill=0, standardize=False,
     discount_horizon=333.0, entropy=3e-4, lr=4e-5, warmup=1000, average_rate=1.0, capacity=5_000_000)
 """The paper's values (README, departure 4), where the course's recipe differs."""

@@ -29,8 +29,7 @@ class Learner:
 
         Returns metrics (0-d tensors) and fresh latents deter (B, T, D), class indices (B, T, S).
         """
-        classes = self.agent.world_model.rssm.classes       # index C stands for the zero state
-        state = state[0], F.one_hot(state[1], classes + 1)[..., :classes].float()
+        state = self.first_state(*state)
         total, losses, metrics, model = self.agent.loss(batch, state, self.draw, self.pick_starts(batch))
         total.backward()
         metrics["grad_norm"] = self.optimizer.step()
@@ -39,6 +38,19 @@ class Learner:
         self.updates += 1
         metrics |= {f"loss_{name}": loss.detach().mean() for name, loss in losses.items()}
         return metrics, (model["deter"].detach(), model["stoch"].detach().argmax(-1))
+
+    def first_state(self, deter, stoch):
+        """Stored latents (B, D), class indices (B, S) -> the state before the sequence, cold for some.
+
+        A share of the sequences starts from the zero state. Those can only find out where they are by
+        looking. From stored latents alone a slow variable such as CartPole's position would be carried
+        along in h and never be read off an observation: see LOG.md, "the cause".
+        """
+        classes = self.agent.world_model.rssm.classes           # index C stands for the zero state
+        stoch = F.one_hot(stoch, classes + 1)[..., :classes].float()                # (B, S, C)
+        chance = torch.rand(len(deter), 1, generator=self.draw.generator, device=self.device)
+        warm = (chance >= self.config.cold_starts).float()                          # (B, 1)
+        return deter * warm, stoch * warm.unsqueeze(-1)
 
     def pick_starts(self, batch):
         """Random replayed states to dream from: (N,) indices into B*T, or None for all."""
