@@ -99,11 +99,10 @@ class Draw:
 
         One uniform number per row, instead of the C numbers that the Gumbel trick needs.
         """
-        edges = probs.detach().cumsum(-1)[..., :-1]                         # (..., C-1)
-        uniform = torch.rand(probs.shape[:-1] + (1,), generator=self.generator, device=probs.device)
-        passed = F.pad((uniform >= edges).to(probs.dtype), (1, 1))          # (..., C+1)
-        passed[..., 0] = 1      # class c is drawn where edge c-1 is passed and edge c is not
-        return passed[..., :-1] - passed[..., 1:]
+        edges = probs.detach().movedim(-1, 0).cumsum(0)[:-1]                # (C-1, ...)
+        uniform = torch.rand(probs.shape[:-1], generator=self.generator, device=probs.device)
+        index = (uniform >= edges).sum(0)       # as many edges passed as the number of the class, (...)
+        return F.embedding(index, torch.eye(probs.shape[-1], dtype=probs.dtype, device=probs.device))
 
     def normal(self, mean, std):
         """Gaussian sample: (..., A) x2 -> (..., A)."""

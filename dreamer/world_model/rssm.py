@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..distributions import straight_through, unimix
-from ..layers import BlockLinear, Layer, Linear, Repeated, RMSNorm, join_blocks, mlp, split_blocks
+from ..layers import BlockLinear, Layer, Linear, Repeated, RMSNorm, fast_tanh, join_blocks, mlp, split_blocks
 
 
 class RSSM(nn.Module):
@@ -65,7 +65,7 @@ class RSSM(nn.Module):
         pieces = split_blocks(deter, self.blocks)                           # (g, N, D/g)
         x = F.silu(self.norm(join_blocks(own(pieces)) + shared(x)))         # (N, D)
         reset, candidate, update = gates(split_blocks(x, self.blocks)).chunk(3, -1)  # (g, N, D/g) each
-        candidate = torch.tanh(reset.sigmoid() * candidate)
+        candidate = fast_tanh(reset.sigmoid() * candidate)
         update = torch.sigmoid(update - 1)       # -1: a fresh model keeps three quarters of its memory
         return join_blocks(torch.lerp(pieces, candidate, update))           # (N, D)
 
