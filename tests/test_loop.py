@@ -235,6 +235,12 @@ def test_evaluation_plays_exactly_one_episode_in_each_environment():
         assert torch.equal(first, vector[:, 1] == 0) and greedy
 
 
+def test_an_evaluation_ends_even_if_the_episodes_do_not(monkeypatch):
+    monkeypatch.setattr("dreamer.training.evaluate.LONGEST", 20)
+    agent = Scripted(lambda vector: torch.zeros(len(vector), dtype=torch.long))
+    assert evaluate(agent, "toys:ToyEndless-v0", 2, seed=0, greedy=True) == [sum(range(0, 210, 10))] * 2
+
+
 def test_evaluations_are_fresh_and_repeatable():
     def returns(seed):
         return evaluate(Scripted(lambda v: v[:, 0].long() % 3), "toys:ToyCounter-v0", 6, seed, greedy=False)

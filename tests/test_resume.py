@@ -32,7 +32,7 @@ def short(**changes):
 def run_killed(place, count, config):
     """Start the run in a process of its own and see it killed."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["killer"])
+    processes.set_forkserver_preload(["torch", "gymnasium.vector", "gymnasium.wrappers", "tqdm"])      # slow imports, once
     process = processes.Process(target=killer.killed_at, args=(place, count, config))
     process.start()
     process.join()
@@ -127,6 +127,7 @@ def test_with_several_environments_unfinished_episodes_are_cut_and_nothing_store
 
 def test_an_endless_episode_is_truncated_for_a_checkpoint(tmp_path):
     run = Run(short(env="toys:ToyEndless-v0", capacity=200, output=str(tmp_path), steps=75, checkpoint_every=3))
+    run.evaluate = run.finish = lambda: None        # an evaluation would take long
     run.train()
     count = int(run.replay.count[0])
     last = run.replay.rows["is_last"][0, :count]

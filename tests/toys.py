@@ -60,7 +60,7 @@ class Counter(Toy):
 
 
 class Endless(Counter):
-    """A Counter whose first episode never ends."""
+    """A Counter whose episodes never end."""
 
     def reset(self, seed=None, options=None):
         seen = super().reset(seed=seed)

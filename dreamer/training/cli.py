@@ -63,7 +63,8 @@ def parse_flags(defaults, argv, about=""):
     refusal = io.StringIO()
     try:
         with contextlib.redirect_stderr(refusal):
-            config = tyro.cli(Config, prog=Path(sys.argv[0]).name, description=about, default=defaults, args=argv)
+            config = tyro.cli(Config, prog=Path(sys.argv[0]).name, default=defaults, args=argv,
+                              description=about.strip().partition("\n")[0])
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -118,7 +119,8 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
     """Train as the command line says and print what came of it. Returns the exit code.
 
     0: the run is complete, whether or not the bar was met. 1: task, checkpoint or folder cannot be
-    used. 2: a flag is wrong. 130: stopped by Ctrl-C. argv: None takes the program's own.
+    used. 2: a flag is wrong. 130: stopped by Ctrl-C. argv: None takes the program's own. about: the
+    lesson's docstring, whose first line heads --help.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     run = None
@@ -133,6 +135,8 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
         return refuse(error, USAGE)
     except (TaskError, CheckpointError, DivergenceError) as error:
         return refuse(error, FAILED)
+    except BrokenPipeError:             # whoever read the output has stopped reading
+        return FAILED
     except OSError as error:
         file = error.filename or (run.folder if run else "the output folder")
         return refuse(f"cannot use {file}: {error.strerror or error}; --output takes another folder", FAILED)

@@ -187,5 +187,6 @@ class Environments:
             i = np.argwhere(~good)[0][0]
             raise TaskError(f"{name} is {problem} at environment step {self.steps}: {value[i]}")
 
-    def close(self):
-        self.envs.close()
+    def close(self, interrupted=False):
+        """Let the environments go; processes that were interrupted in mid-step are ended, not asked."""
+        self.envs.close(terminate=interrupted)

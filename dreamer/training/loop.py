@@ -101,9 +101,12 @@ class Run:
                 while self.step < self.config.steps:
                     self.advance()
             self.save()
-            return self.finish()
-        finally:
-            self.envs.close()
+            summary = self.finish()
+        except BaseException:
+            self.envs.close(interrupted=True)
+            raise
+        self.envs.close()
+        return summary
 
     def advance(self):
         """One step in every environment, and whatever is due after it."""
