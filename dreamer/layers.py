@@ -46,43 +46,6 @@ class BlockLinear(nn.Module):
         return torch.baddbmm(self.bias.view(self.blocks, 1, -1), split_blocks(x, self.blocks), self.weight)
 
 
-class LateGradient(torch.autograd.Function):
-    """Passes `rest` on; its backward also gives `weight` its gradient, see `Repeated`."""
-
-    @staticmethod
-    def forward(ctx, weight, rest, inputs):
-        ctx.inputs = inputs
-        return rest.view_as(rest)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return torch.cat(ctx.inputs, -2).mT @ grad, grad, None
-
-
-class Repeated:
-    """x @ weight + bias, at each of `steps` steps of a scan over time.
-
-    Autograd would form the weight's gradient at every step and add them all up: many small
-    products, each followed by a pass over the whole weight. Here a step only keeps its input, and
-    one product over all steps gives the same sum. The trick is to see the bias as an input of
-    every step: its gradient is that of the output, known for all steps when backward gets there.
-
-    weight (..., inputs, outputs), bias (..., 1 or steps * N, outputs), in the order of time.
-    """
-
-    def __init__(self, weight, bias, steps, batch):
-        self.weight, self.inputs = weight.detach(), []
-        bias = bias.expand(*weight.shape[:-2], steps * batch, -1)
-        self.bias = iter(LateGradient.apply(weight, bias, self.inputs).chunk(steps, -2))
-
-    def __call__(self, x):
-        """(..., N, inputs) -> (..., N, outputs)"""
-        if torch.is_grad_enabled():
-            self.inputs.append(x.detach())
-        product = torch.addmm if x.ndim == 2 else torch.baddbmm
-        return product(next(self.bias), x, self.weight)
-
-
 def fast_tanh(x):
     """tanh by way of the logistic function: on a CPU torch computes that four times faster."""
     return 2 * torch.sigmoid(2 * x) - 1

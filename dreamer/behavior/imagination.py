@@ -31,12 +31,12 @@ def imagine(rssm, actor, deter, stoch, horizon, draw):
     actions (H+1, N, A): action i is chosen *in* state i and leads to state i + 1. No gradient is
     ever needed here: the actor learns by REINFORCE, not through the dynamics.
     """
-    products, size = rssm.products(horizon, len(deter)), deter.shape[1]
+    weights, size = rssm.prepare(), deter.shape[1]
     feature = deter.new_empty(horizon + 1, len(deter), size + stoch[0].numel())
     actions = []
     for step in range(horizon + 1):
         feature[step, :, :size], feature[step, :, size:] = deter, stoch.flatten(1)
         actions.append(actor(feature[step]).sample(draw))                   # (N, A)
         if step < horizon:
-            deter, stoch = rssm.imagine(deter, stoch, actions[step], draw, products)
+            deter, stoch = rssm.imagine(deter, stoch, actions[step], draw, weights)
     return feature, torch.stack(actions)

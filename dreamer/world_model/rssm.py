@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..distributions import straight_through, unimix
-from ..layers import BlockLinear, Layer, Linear, Repeated, RMSNorm, fast_tanh, join_blocks, mlp, split_blocks
+from ..layers import BlockLinear, Layer, Linear, RMSNorm, fast_tanh, join_blocks, mlp, split_blocks
 
 
 class RSSM(nn.Module):
@@ -41,30 +41,27 @@ class RSSM(nn.Module):
         """(..., A) -> (..., U), not normed yet. Actions beyond [-1, 1] are scaled back to its edge."""
         return self.in_action.linear(action / action.detach().abs().clamp(min=1))
 
-    def products(self, steps, batch):
-        """The matrix products of `core`, ready to be repeated at each step of a scan.
+    def prepare(self):
+        """What every step of `core` needs of the weights, made once for a whole sequence.
 
         The block layer reads concat(deter_k, x) in every block k, with the *same* x (3U). So its
         weight falls into a block-diagonal part for deter, (g, D/g, D/g), and one dense matrix for
-        x, (3U, D): no g copies of x are ever made.
+        x, (3U, D): no g copies of x are ever made. The third is the scale of the three input norms.
         """
-        repeat = lambda weight, bias: Repeated(weight, bias, steps, batch)
-        width, bias = self.deter // self.blocks, self.hidden.bias
+        width = self.deter // self.blocks
         own, shared = self.hidden.weight[:, :width], self.hidden.weight[:, width:]
-        return (*[repeat(x.linear.weight.t(), x.linear.bias) for x in (self.in_deter, self.in_stoch)],
-                torch.cat([x.norm.scale for x in (self.in_deter, self.in_stoch, self.in_action)]),
-                repeat(own, torch.zeros_like(bias[:width])),
-                repeat(shared.transpose(0, 1).flatten(1), bias),
-                repeat(self.gates.weight, self.gates.bias.view(self.blocks, 1, -1)))
+        scale = torch.cat([layer.norm.scale for layer in (self.in_deter, self.in_stoch, self.in_action)])
+        return own, shared.transpose(0, 1).flatten(1), scale
 
-    def core(self, deter, stoch, action, products):
+    def core(self, deter, stoch, action, weights):
         """h_t = f(h_{t-1}, z_{t-1}, a_{t-1}): (N, D), (N, S, C), (N, U) embedded -> (N, D)."""
-        from_deter, from_stoch, scale, own, shared, gates = products
-        x = torch.cat([from_deter(deter), from_stoch(stoch.flatten(1)), action], -1)     # (N, 3U)
-        x = F.silu(self.in_deter.norm.unit(x.unflatten(-1, (3, -1))).flatten(1) * scale)   # each third normed
+        own, shared, scale = weights
+        x = torch.cat([self.in_deter.linear(deter), self.in_stoch.linear(stoch.flatten(1)), action], -1)
+        x = F.silu(self.in_deter.norm.unit(x.unflatten(-1, (3, -1))).flatten(1) * scale)    # (N, 3U)
         pieces = split_blocks(deter, self.blocks)                           # (g, N, D/g)
-        x = F.silu(self.norm(join_blocks(own(pieces)) + shared(x)))         # (N, D)
-        reset, candidate, update = gates(split_blocks(x, self.blocks)).chunk(3, -1)  # (g, N, D/g) each
+        x = join_blocks(pieces @ own) + torch.addmm(self.hidden.bias, x, shared)            # (N, D)
+        gates = self.gates(F.silu(self.norm(x)))                            # (g, N, 3D/g)
+        reset, candidate, update = gates.chunk(3, -1)                       # (g, N, D/g) each
         candidate = fast_tanh(reset.sigmoid() * candidate)
         update = torch.sigmoid(update - 1)       # -1: a fresh model keeps three quarters of its memory
         return join_blocks(torch.lerp(pieces, candidate, update))           # (N, D)
@@ -81,30 +78,27 @@ class RSSM(nn.Module):
         Returns deter (B, T, D), stoch (B, T, S, C) and the raw posterior logits (B, T, S, C).
         Where is_first, state *and* action are zeroed before the step (Eq. 3, start of episode).
         """
-        (deter, stoch), (batch, steps) = state, is_first.shape
+        deter, stoch = state
         keep = (~is_first).to(deter.dtype).unsqueeze(-1)                    # (B, T, 1)
         action = self.embed_action(prev_action * keep)                      # (B, T, U)
-        products = self.products(steps, batch)
+        weights = self.prepare()
         # The token's share of the posterior's first layer needs no h_t: one product for all t.
         linear = self.post_hidden.linear
         for_deter, for_token = linear.weight.split([self.deter, tokens.shape[-1]], 1)
-        seen = F.linear(tokens.transpose(0, 1), for_token, linear.bias).flatten(0, 1)      # (T*B, U)
-        see = Repeated(for_deter.t(), seen, steps, batch)
-        judge = Repeated(self.post_logits.weight.t(), self.post_logits.bias, steps, batch)
+        seen = F.linear(tokens, for_token, linear.bias)                     # (B, T, U)
         outputs = []
-        for t in range(steps):
+        for t in range(tokens.shape[1]):
             deter, stoch = deter * keep[:, t], stoch * keep[:, t, None]
-            deter = self.core(deter, stoch, action[:, t], products)         # (B, D)
-            logits = judge(F.silu(self.post_hidden.norm(see(deter))))       # (B, S*C)
-            logits = logits.unflatten(-1, (self.stoch, self.classes))       # (B, S, C)
+            deter = self.core(deter, stoch, action[:, t], weights)          # (B, D)
+            x = F.silu(self.post_hidden.norm(F.linear(deter, for_deter) + seen[:, t]))
+            logits = self.post_logits(x).unflatten(-1, (self.stoch, self.classes))   # (B, S, C)
             stoch = self.sample(logits, draw)
             outputs.append((deter, stoch, logits))
         return tuple(torch.stack(x, 1) for x in zip(*outputs))
 
-    def imagine(self, deter, stoch, action, draw, products=None):
+    def imagine(self, deter, stoch, action, draw, weights=None):
         """One step into the dream: (N, D), (N, S, C), a_t (N, A) -> deter and stoch of t + 1."""
-        products = products or self.products(1, len(deter))
-        deter = self.core(deter, stoch, self.embed_action(action), products)
+        deter = self.core(deter, stoch, self.embed_action(action), weights or self.prepare())
         return deter, self.sample(self.prior(deter), draw)
 
     def sample(self, logits, draw):
