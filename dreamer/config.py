@@ -112,12 +112,12 @@ class Config:
     """discount = 1 - 1 / this (paper: 333)"""
     lam: float = 0.95
     """lambda of the lambda-return"""
-    entropy: float = 1e-2
+    entropy: float = 3e-3
     """eta, scale of the actor's entropy bonus (paper: 3e-4)"""
     beta_repval: float = 0.3
     """scale of the critic's loss on replayed rewards"""
-    slow_rate: float = 0.02
-    """rate at which the slow critic follows the critic"""
+    slow_rate: float = 0.1
+    """rate at which the slow critic follows the critic (paper: 0.02)"""
     slow_regulariser: float = 1.0
     """scale of the critic's pull towards the slow critic"""
     return_rate: float = 0.01
@@ -139,6 +139,7 @@ class Config:
 
 
 OFFICIAL = dict(
-    recipe="official", batch_length=64, starts=0, cold_starts=0.0, beta_rec=1.0, train_ratio=512.0, prefill=0, standardize=False,
-    discount_horizon=333.0, entropy=3e-4, lr=4e-5, warmup=1000, average_rate=1.0, capacity=5_000_000)
+    recipe="official", batch_length=64, starts=0, cold_starts=0.0, train_ratio=512.0, prefill=0, capacity=5_000_000,
+    standardize=False, beta_rec=1.0, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02, lr=4e-5, warmup=1000,
+    average_rate=1.0)
 """The paper's values (README, departure 4), where the course's recipe differs."""
