@@ -36,7 +36,8 @@ def refusal(kind, function, *arguments):
     ("average_rate", 0.0, "above 0 and at most 1"), ("bins", 254, "odd"), ("bins", 1, "odd"), ("hold", 0.5, "at least 1"),
     ("blocks", 7, "1, 2, 4, 8"), ("blocks", 0, "at least 1"), ("capacity", 0, "at least 1"), ("seed", -1, "0 or more"),
     ("size", "2m", "1m, 12m"), ("device", "gpu", "auto, cpu, cuda, mps"), ("recipe", "paper", "course, official"),
-    ("train_ratio", 0, "above 0"), ("prefill", -1, "0 or more"), ("env", "", "CartPole-v1"), ("resume", "yes", "True or False"),
+    ("train_ratio", 0, "above 0"), ("prefill", -1, "0 or more"), ("env", "", "CartPole-v1"),
+    ("resume", "yes", "True or False"),
     ("capacity", 543, "at least 544"), ("final_episodes", 0, "at least 1")])
 def test_impossible_hyperparameters_are_named(name, value, right):
     text = refusal(ConfigError, validate.validate, replace(Config(), **{name: value}))

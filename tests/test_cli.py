@@ -14,14 +14,13 @@ from pathlib import Path
 import pytest
 
 from dreamer.config import OFFICIAL, Config
-from dreamer.training import cli
 from dreamer.training.cli import Bar, parse_flags, run_lesson
 from dreamer.training.loop import Run
 from toys import tiny
 
 SCRIPT = Path(__file__).parent.parent / "02_dreamer_cartpole.py"
-SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
-                    "--train-ratio 4 --eval-every 30 --eval-episodes 2 --final-episodes 2 --checkpoint-every 10 --device cpu")
+SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 "
+                    "--stoch 4 --train-ratio 4 --eval-every 30 --eval-episodes 2 --final-episodes 2 --checkpoint-every 10 --device cpu")
 
 
 def lesson():
@@ -40,7 +39,7 @@ def elsewhere(tiny_size, tmp_path, monkeypatch):
 # ------------------------------------------------------------------ flags
 
 def test_flags_change_the_defaults_and_nothing_else():
-    flags = shlex.split("--env Acrobot-v1 --steps=123 --lr 3e-4 --no-resume --async-envs --size 12m --batch_size 5 --recipe course")
+    flags = shlex.split("--env Acrobot-v1 --steps=123 --lr 3e-4 --no-resume --async-envs --size 12m --batch_size 5")
     wanted = replace(Config(), env="Acrobot-v1", steps=123, lr=3e-4, resume=False, async_envs=True, size="12m", batch_size=5)
     assert parse_flags(Config(), flags) == wanted and parse_flags(tiny(), []) == tiny()
 
