@@ -34,7 +34,8 @@ def run(script, seed, runs):
     quiet = {**os.environ, "DREAMER_QUIET": "1"}
     with open(folder / "log.txt", "a") as log:
         code = subprocess.run(command(script, seed, folder), cwd=ROOT, env=quiet, stdout=log, stderr=log).returncode
-    print(f"{time.strftime('%H:%M:%S')}  {folder.name}: {'done' if code == 0 else f'failed, see {folder / 'log.txt'}'}")
+    outcome = f"failed, see {folder}/log.txt" if code else "done"
+    print(f"{time.strftime('%H:%M:%S')}  {folder.name}: {outcome}")
     return folder.name, code
 
 

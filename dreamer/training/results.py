@@ -22,10 +22,11 @@ def processor():
 
 def entry(summary, command):
     """What is kept of one finished run (its summary.json)."""
+    config = {name: value for name, value in summary["config"].items() if name != "output"}    # a path of this machine
     means = {mode: [[e["step"], float(np.mean(e[mode]))] for e in summary["evaluations"]] for mode in ("greedy", "sampled")}
     return {"seed": summary["seed"], "task": summary["task"], "size": summary["size"], "steps": summary["steps"],
             "updates": summary["updates"], "seconds": round(summary["seconds"]), "curve": means,
-            "final": summary["final"], "config": summary["config"], "versions": summary["versions"],
+            "final": summary["final"], "config": config, "versions": summary["versions"],
             "processor": processor(), "cores": os.cpu_count(), "command": command}
 
 
