@@ -1,4 +1,4 @@
-"""How fast this code learns on the machine at hand: python -m benchmarks.throughput
+"""How fast this code learns on the machine at hand: python benchmarks/throughput.py
 
 Everything is measured in one run. Sides that are compared take turns (update, floor, update, floor,
 ...), and what is quoted is the median of their times and of the ratios within a turn: a machine
@@ -9,16 +9,21 @@ products alone, see products.py: 28.6 GFLOP per update of the official recipe.
 import argparse
 import json
 import statistics
+import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # to run as a script, from any folder
 
 from benchmarks.products import Recipe, count, floor, gigaflop
 from dreamer.behavior.imagination import imagine
 from dreamer.config import OFFICIAL, Config
 from dreamer.learner import Learner
 from dreamer.optimizer import follow
+from dreamer.training.memory import keep_memory
 from dreamer.training.replay import Replay
 from dreamer.world_model.encoder import ObservationSpec
 
@@ -197,6 +202,7 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, default=1, help="threads of everything but the comparison of threads")
     parser.add_argument("--json", help="write all numbers into this file")
     flags = parser.parse_args(arguments)
+    keep_memory()
     torch.set_num_threads(flags.threads)
     recipes, sizes = {"official": Config(**OFFICIAL), "course": Config()}, ("1m", "12m")
     if flags.tiny:

@@ -15,5 +15,11 @@ The algorithm, from an observation to an update
   agent.py                    11  acting, and the one loss of everything
   learner.py                  12  one update
 
-What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3): training/
+What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
+  training/memory.py          a setting of the C library that makes large tensors cheaper
+  training/replay.py          rows of experience, sampled as sequences
+  training/envs.py            Gymnasium's tasks in the agent's terms
+  training/collect.py         acting and storing
+  training/loop.py            act, learn at the train ratio, log, evaluate, save, resume
+  training/evaluate.py, checkpoint.py, records.py, results.py, validate.py, cli.py
 """

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from .agent import Agent
 from .distributions import Draw
-from .memory import keep_memory
 from .optimizer import LaProp, follow
 
 
@@ -15,7 +14,6 @@ class Learner:
     """The agent with all that training adds: optimiser, averaged weights, source of randomness."""
 
     def __init__(self, spec, actions, discrete, config, device="cpu"):
-        keep_memory()
         torch.manual_seed(config.seed)                  # the weights
         self.config, self.device = config, torch.device(device)
         self.agent = Agent(spec, actions, discrete, config).to(self.device)

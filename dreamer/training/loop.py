@@ -14,6 +14,7 @@ from . import checkpoint
 from .collect import Collector
 from .envs import Environments, declared_bounds
 from .evaluate import evaluate
+from .memory import keep_memory
 from .records import Records, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
@@ -53,6 +54,7 @@ class Run:
         validate(config)
         self.command = shlex.join(sys.argv) if command is None else command
         self.device = pick_device(config.device)
+        keep_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config = replace(config, output=config.output or default_output(config))
