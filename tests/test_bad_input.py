@@ -38,18 +38,18 @@ def refusal(kind, function, *arguments):
     ("size", "2m", "1m, 12m"), ("device", "gpu", "auto, cpu, cuda, mps"), ("recipe", "paper", "course, official"),
     ("train_ratio", 0, "above 0"), ("prefill", -1, "0 or more"), ("env", "", "CartPole-v1"),
     ("resume", "yes", "True or False"),
-    ("capacity", 543, "at least 544"), ("final_episodes", 0, "at least 1")])
+    ("capacity", 99, "use at least"), ("final_episodes", 0, "at least 1")])
 def test_impossible_hyperparameters_are_named(name, value, right):
     text = refusal(ConfigError, validate.validate, replace(Config(), **{name: value}))
     assert "--" + name.replace("_", "-") in text and right in text
 
 
 def test_values_that_do_not_fit_each_other_are_named():
-    text = refusal(ConfigError, validate.validate, Config(capacity=900))
-    assert "--capacity 900" in text and "1000" in text and "--prefill" in text
-    text = refusal(ConfigError, validate.validate, Config(capacity=600, envs=4, prefill=0))
+    text = refusal(ConfigError, validate.validate, Config(capacity=9000, prefill=10_000))
+    assert "--capacity 9000" in text and "10000" in text and "--prefill" in text
+    text = refusal(ConfigError, validate.validate, Config(capacity=600, envs=4, batch_size=16, batch_length=32, prefill=0))
     assert "use at least 640" in text                       # 4 environments, each with 32 + 128 rows
-    validate.validate(Config(capacity=640, envs=4, prefill=0))
+    validate.validate(Config(capacity=640, envs=4, batch_size=16, batch_length=32, prefill=0))
 
 
 def test_the_smallest_capacity_is_enough_to_begin(tiny_size, tmp_path):

@@ -94,6 +94,17 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(place, count, uni
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_random_action_is_still_held_after_a_kill_in_the_prefill(tmp_path):
+    """Continuous actions: no action is the same as another one by chance."""
+    options = dict(env="toys:ToyContinuous-v0", hold=20.0, prefill=40, steps=40, eval_every=1000)
+    whole, killed = Run(short(**options, output=str(tmp_path / "a"))), short(**options, output=str(tmp_path / "b"))
+    whole.train()
+    run_killed("dreamer.training.envs.Environments.step", 33, killed)
+    resumed = Run(killed)
+    resumed.train()
+    assert torch.equal(held_rows(resumed)[0]["action"], held_rows(whole)[0]["action"])
+
+
 def test_a_run_may_be_killed_again_and_again(uninterrupted, tmp_path):
     config = short(output=str(tmp_path))
     for _ in range(3):
