@@ -492,7 +492,7 @@ def test_pitfall_25_the_slow_critic_is_a_target_with_a_weight_of_its_own():
 
 def test_pitfall_25_the_slow_critic_follows_after_every_update():
     """A copy at first, then 2 % of the way each time, and never a gradient."""
-    learner = Learner(ObservationSpec(vector=V), A, True, settings(warmup=0))
+    learner = Learner(ObservationSpec(vector=V), A, True, settings(warmup=0, slow_rate=0.02))
     critic, slow = learner.agent.critic.out.bias, learner.agent.slow_critic.out.bias
     assert all(torch.equal(a, b) for a, b in zip(learner.agent.critic.parameters(), learner.agent.slow_critic.parameters()))
     batch, (deter, stoch) = make_batch()
