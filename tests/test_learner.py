@@ -1,0 +1,65 @@
+"""What the learner adds to the agent: cold starts, random starts of dreams, averaged weights."""
+
+from dataclasses import replace
+
+import torch
+
+from dreamer.config import Config
+from dreamer.learner import Learner
+from dreamer.world_model.encoder import ObservationSpec
+
+SMALL = Config(batch_size=6, batch_length=5, starts=7, imagination_horizon=2, warmup=0)
+
+
+def learner(**changes):
+    return Learner(ObservationSpec(vector=3), 2, True, replace(SMALL, **changes))
+
+
+def stored(batch=6):
+    return torch.rand(batch, 512), torch.randint(4, (batch, 32))
+
+
+def batch_of(config):
+    rows = config.batch_size, config.batch_length
+    no = torch.zeros(rows, dtype=torch.bool)
+    return {"obs": {"vector": torch.randn(*rows, 3)}, "prev_action": torch.zeros(*rows, 2), "reward": torch.ones(rows),
+            "is_first": no, "is_last": no, "is_terminal": no}
+
+
+def test_cold_starts_take_whole_sequences_to_the_zero_state():
+    deter, stoch = learner(cold_starts=0.5).first_state(*stored(1000))
+    cold = (deter == 0).all(-1)
+    assert torch.equal(cold, (stoch == 0).flatten(1).all(-1))
+    assert 430 < cold.sum() < 570
+    assert (stoch[~cold].sum(-1) == 1).all()            # every other row has its one-hot latents
+
+
+def test_no_cold_starts_keep_what_was_stored_and_all_cold_keep_nothing():
+    deter, indices = stored()
+    kept, stoch = learner(cold_starts=0.0).first_state(deter, indices)
+    assert torch.equal(kept, deter) and torch.equal(stoch.argmax(-1), indices)
+    gone, nothing = learner(cold_starts=1.0).first_state(deter, indices)
+    assert not gone.any() and not nothing.any()
+
+
+def test_index_c_stands_for_the_zero_state():
+    _, stoch = learner(cold_starts=0.0).first_state(torch.zeros(2, 512), torch.full((2, 32), 4))
+    assert not stoch.any()
+
+
+def test_starts_are_different_states_of_the_batch():
+    subject = learner()
+    starts = subject.pick_starts(batch_of(SMALL))
+    assert len(starts) == 7 and len(starts.unique()) == 7 and starts.max() < 30
+    assert not torch.equal(starts, subject.pick_starts(batch_of(SMALL)))
+    assert learner(starts=0).pick_starts(batch_of(SMALL)) is None
+
+
+def test_average_follows_at_its_rate_and_rate_one_is_the_agent():
+    for rate in (0.25, 1.0):
+        subject = learner(average_rate=rate)
+        before = [p.clone() for p in subject.average.parameters()]
+        subject.update(batch_of(SMALL), stored())
+        for old, average, now in zip(before, subject.average.parameters(), subject.agent.parameters(), strict=True):
+            torch.testing.assert_close(average, old + rate * (now - old))
+        assert any(not torch.equal(old, now) for old, now in zip(before, subject.average.parameters()))
