@@ -1,6 +1,6 @@
 """The matrix products of one update, and nothing else: the floor that a CPU sets to its time.
 
-At the official 1m recipe with 4 observed numbers and 2 actions they come to 28.6 GFLOP (28.9 if actor
+At the official 1m recipe with 4 observed numbers and 2 actions they come to 28.6 GFLOP (29.0 if actor
 and critic are also trained on the last state of each dream, where nothing is decided). Per
 state, in millions of multiply-adds, forward; a product that is trained costs as much again for
 the gradient of its weight, and again for that of its input where that is not data:
@@ -44,18 +44,16 @@ class Recipe(NamedTuple):
     actions: int = 2
 
 
-def layer(rows, inputs, outputs, times=1, train=True, data=False, blocks=1, late=False):
+def layer(rows, inputs, outputs, times=1, train=True, data=False, blocks=1):
     """Products of one linear layer on `rows` rows, `times` times: Counter of Product.
 
-    train: with both gradients; data: the input needs none. late: the gradients of the weight wait
-    for the end of the scan and are one product over all steps.
+    train: with both gradients; data: the input needs none.
     """
     found = Counter({Product("forward", blocks, rows, inputs, outputs): times})
     if train and not data:
         found[Product("input", blocks, rows, outputs, inputs)] += times
     if train:
-        together, apart = (rows * times, 1) if late else (rows, times)
-        found[Product("weight", blocks, inputs, together, outputs)] += apart
+        found[Product("weight", blocks, inputs, rows, outputs)] += times
     return found
 
 
@@ -88,9 +86,9 @@ def world_model(recipe):
     batch, steps, feature = config.batch_size, config.batch_length, deter + flat
     rows = batch * steps
     found = mlp(rows, recipe.vector, units, 2, units, data=True)                        # encoder
-    found += layer(rows, recipe.actions, units, data=True) + core(batch, recipe, steps, late=True)
+    found += layer(rows, recipe.actions, units, data=True) + core(batch, recipe, steps)
     found += layer(rows, units, units)                                                  # posterior: token,
-    found += layer(batch, deter, units, steps, late=True) + layer(batch, units, flat, steps, late=True)
+    found += layer(batch, deter, units, steps) + layer(batch, units, flat, steps)
     found += mlp(rows, deter, units, 2, flat)                                           # prior
     found += mlp(rows, feature, units, 3, recipe.vector)                                # decoder
     found += mlp(rows, feature, units, 1, config.bins) + mlp(rows, feature, units, 1, 1)
