@@ -14,9 +14,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # to run as a script, from any folder
+
+import dreamer  # noqa: F401 (before torch: it sets how long idle threads spin)
+import torch
 
 from benchmarks.products import Recipe, count, floor, gigaflop
 from dreamer.behavior.imagination import imagine

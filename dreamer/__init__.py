@@ -23,3 +23,9 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/loop.py            act, learn at the train ratio, log, evaluate, save, resume
   training/evaluate.py, checkpoint.py, records.py, results.py, validate.py, cli.py
 """
+
+import os
+
+# Read by the OpenMP of torch when torch is imported, so it stands here. A worker thread that has nothing
+# to do spins for this long before it sleeps: with the default it slows the others down, with 0 it wakes late.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
