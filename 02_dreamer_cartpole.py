@@ -1,10 +1,10 @@
-"""Lesson 2: DreamerV3 balances a pole, from nothing to solved in about five minutes.
+"""Lesson 2: DreamerV3 balances a pole, from nothing to solved within minutes.
 
 Goal            See the whole algorithm at work on its smallest task: a world model learned from
                 a few thousand steps, and an actor and a critic that learn only inside its dreams.
 Read before     dreamer/config.py, then the files of dreamer/ in the order of their steps 1 to 12,
                 and dreamer/training/loop.py.
-Time            About 5 minutes per seed on two CPU cores.
+Time            About 7 minutes per seed on one or two CPU cores; two seeds side by side take no longer.
 
 What you should see
     steps 1 to 1000       random actions; the pole falls after about 20 steps
