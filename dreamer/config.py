@@ -52,8 +52,8 @@ class Config:
     """which set of defaults the flags start from"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
-    threads: int = 0
-    """CPU threads of torch; 0 leaves torch's own choice"""
+    threads: int = 1
+    """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps)"""
     async_envs: bool = False
     """run each environment in a process of its own"""
     log_every: int = 250
