@@ -4,7 +4,7 @@ Goal            See the whole algorithm at work on its smallest task: a world mo
                 a few thousand steps, and an actor and a critic that learn only inside its dreams.
 Read before     dreamer/config.py, then the files of dreamer/ in the order of their steps 1 to 12,
                 and dreamer/training/loop.py.
-Time            About 7 minutes per seed on one CPU core; on two, two seeds side by side take no longer.
+Time            About 6 to 7 minutes per seed on one CPU core, with another run on the other core.
 
 What you should see
     steps 1 to 1000       random actions; the pole falls after about 20 steps
