@@ -76,7 +76,7 @@ class Config:
     """share of sequences that start from the zero state instead of the stored latents (paper: 0)"""
     starts: int = 128
     """N, imagination starts per update, drawn from the B*T replayed states; 0 takes all (paper)"""
-    train_ratio: float = 128.0
+    train_ratio: float = 96.0
     """replayed steps per environment step; updates per step = ratio / (B*T) (paper: 512 for small tasks)"""
     prefill: int = 1000
     """random steps before training (paper: 0); also fixes the scale of the observations"""

@@ -29,6 +29,15 @@ class Learner:
         """
         state = self.first_state(*state)
         total, losses, metrics, model = self.agent.loss(batch, state, self.draw, self.pick_starts(batch))
+        return self.apply(total, losses, metrics, model)
+
+    def update_world_model(self, batch, state):
+        """The same for the world model alone (lesson 1): no dream, actor and critic stay as they are."""
+        losses, model = self.agent.world_model.loss(batch, self.first_state(*state), self.draw)
+        return self.apply(self.agent.total(losses), losses, {"kl": model["kl"].mean()}, model)
+
+    def apply(self, total, losses, metrics, model):
+        """One backward pass, one step of the optimiser, and the copies that follow."""
         total.backward()
         metrics["grad_norm"] = self.optimizer.step()
         follow(self.agent.slow_critic, self.agent.critic, self.config.slow_rate)

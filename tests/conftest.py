@@ -20,3 +20,9 @@ torch.set_num_threads(1)
 def tiny_size(monkeypatch):
     """Size 1m is a very small one during the test."""
     monkeypatch.setitem(SIZES, "1m", toys.TINY)
+
+
+@pytest.fixture(autouse=True)
+def runs_elsewhere(tmp_path, monkeypatch):
+    """Runs that name no output folder write into the test's own."""
+    monkeypatch.setattr("dreamer.training.paths.ROOT", tmp_path)

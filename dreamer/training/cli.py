@@ -15,6 +15,7 @@ from ..config import OFFICIAL, Config
 from .checkpoint import CheckpointError
 from .envs import TaskError
 from .loop import Run
+from .paths import shown
 from .records import DivergenceError
 from .validate import ConfigError, flag, suggestion, validate
 
@@ -122,15 +123,31 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
     used. 2: a flag is wrong. 130: stopped by Ctrl-C. argv: None takes the program's own. about: the
     lesson's docstring, whose first line heads --help.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
-    run = None
-    try:
+    def work(argv, runs):
         config = parse_flags(defaults, argv, about)
-        run = Run(config, command_line(argv))
+        run = start(config, argv, runs)
         if config.steps <= config.prefill:
             print(f"note: all {config.steps} steps are random prefill, nothing will be learned")
-        print(f"{config.env}, seed {config.seed}, on {run.device}; writing to {run.folder}")
         report(run.train(), run.folder, bar if config.env == defaults.env else None)
+    return guarded(work, argv)
+
+
+def start(config, argv, runs):
+    """A Run of `config`, announced, and remembered in `runs`."""
+    run = Run(config, command_line(argv))
+    runs.append(run)
+    print(f"{config.env}, seed {config.seed}, on {run.device}; writing to {shown(run.folder)}")
+    return run
+
+
+def guarded(work, argv=None):
+    """work(argv, runs), with one sentence for whatever goes wrong. Returns the exit code.
+
+    argv: None takes the program's own. `runs`: an empty list in which work leaves the Run it is at.
+    """
+    argv, runs = sys.argv[1:] if argv is None else list(argv), []
+    try:
+        work(argv, runs)
     except ConfigError as error:
         return refuse(error, USAGE)
     except (TaskError, CheckpointError, DivergenceError) as error:
@@ -138,10 +155,10 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
     except BrokenPipeError:             # whoever read the output has stopped reading
         return FAILED
     except OSError as error:
-        file = error.filename or (run.folder if run else "the output folder")
+        file = error.filename or (runs[-1].folder if runs else "the output folder")
         return refuse(f"cannot use {file}: {error.strerror or error}; --output takes another folder", FAILED)
     except KeyboardInterrupt:
-        return interrupted(run, argv)
+        return interrupted(runs[-1] if runs else None, argv)
     return 0
 
 
@@ -173,4 +190,4 @@ def report(summary, folder, bar=None):
     print()
     for sentence, met in bar.check(summary) if bar else ():
         print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)
-    print(f"files: {folder}/summary.json, metrics.jsonl, checkpoint.pt")
+    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt")

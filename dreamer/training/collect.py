@@ -52,19 +52,8 @@ class Collector:
         return self.learner.average.act(obs, state, self.action, first, self.learner.draw)
 
     def random_actions(self):
-        """Uniform actions (N, A), kept from the step before with probability 1 - 1/hold.
-
-        Held actions reach further than independent ones: a uniform policy swings Acrobot up in 3 %
-        of its episodes, one that holds its actions in nearly half.
-        """
-        count, actions = self.envs.count, self.envs.actions
-        if self.envs.discrete:
-            choice = torch.randint(actions, (count,), generator=self.explore)
-            fresh = F.one_hot(choice, actions).float()
-        else:
-            fresh = torch.rand(count, actions, generator=self.explore) * 2 - 1
-        change = torch.rand(count, 1, generator=self.explore) < 1 / self.config.hold
-        self.held = fresh if self.held is None else torch.where(change, fresh, self.held)
+        """Held random actions (N, A), see `hold_or_draw`."""
+        self.held = hold_or_draw(self.held, self.envs, self.config.hold, self.explore)
         return self.held.to(self.learner.device)
 
     def store(self, streams, obs, reward, action, state, first=False, last=False, terminal=False):
@@ -112,3 +101,18 @@ class Collector:
         self.held, self.recent = state["held"], state["recent"]
         self.envs.steps, self.envs.episodes = state["steps"], state["episodes"]
         self.replay.cut()
+
+
+def hold_or_draw(held, envs, hold, generator):
+    """Uniform actions (N, A), each kept from the step before (`held`, or None) with probability 1 - 1/hold.
+
+    Held actions reach further than independent ones: a uniform policy swings Acrobot up in 3 %
+    of its episodes, one that holds its actions in nearly half.
+    """
+    if envs.discrete:
+        choice = torch.randint(envs.actions, (envs.count,), generator=generator)
+        fresh = F.one_hot(choice, envs.actions).float()
+    else:
+        fresh = torch.rand(envs.count, envs.actions, generator=generator) * 2 - 1
+    change = torch.rand(envs.count, 1, generator=generator) < 1 / hold
+    return fresh if held is None else torch.where(change, fresh, held)

@@ -15,6 +15,7 @@ from .collect import Collector
 from .envs import Environments, declared_bounds
 from .evaluate import evaluate
 from .memory import keep_memory
+from .paths import run_folder
 from .records import Records, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
@@ -31,11 +32,6 @@ def pick_device(name):
     if not available[name]:
         raise ConfigError(f"--device {name} is not available on this machine; use cpu or auto")
     return name
-
-
-def default_output(config):
-    """runs/TASK-seed, without the characters of an environment id that no file name can have."""
-    return f"runs/{config.env.replace('/', '-').replace(':', '-')}-{config.seed}"
 
 
 def derived_seed(*numbers):
@@ -57,7 +53,7 @@ class Run:
         keep_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config = replace(config, output=config.output or default_output(config))
+        self.config = replace(config, output=config.output or str(run_folder(config.env, config.seed)))
         self.folder = Path(self.config.output)
         self.checkpoint = self.folder / "checkpoint.pt"
         self.prepare_folder()

@@ -1,0 +1,47 @@
+"""Agents to look at: the checkpoint of a run, or the small one that comes with the course."""
+
+from . import checkpoint, paths
+from ..agent import Agent
+from ..config import Config
+from .envs import Environments
+
+
+def shipped(env_id):
+    """assets/checkpoints/TASK.pt: the averaged agent of one published run, in half precision."""
+    return paths.ROOT / "assets" / "checkpoints" / f"{env_id}.pt"
+
+
+def ship(source, target):
+    """Copy the averaged agent out of the checkpoint of a run: some 1.3 MB in place of 20 or more."""
+    saved = checkpoint.load(source)
+    weights = {k: v.half() if v.numel() > 100 else v for k, v in saved["average"].items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    config = {**saved["config"], "output": ""}
+    checkpoint.save(target, {"config": config, "average": weights, "updates": saved["updates"]})
+
+
+def load_agent(path):
+    """The averaged agent of a checkpoint, of a run or shipped, and its Config. Raises CheckpointError, TaskError."""
+    saved = checkpoint.load(path)
+    try:
+        config = Config(**saved["config"])
+        envs = Environments(config.env, 1, config.seed)
+        agent = Agent(envs.spec, envs.actions, envs.discrete, config).requires_grad_(False)
+        envs.close()
+        agent.load_state_dict({k: v.float() for k, v in saved["average"].items()})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise checkpoint.CheckpointError(f"{path} was written by another version of the course ({type(error).__name__}); "
+                                         "delete it, and train or restore it anew") from None
+    return agent, config
+
+
+def find_agent(env_id, seed=0):
+    """The agent of runs/TASK-seed if that run has a checkpoint, else the shipped one: agent, config, path.
+
+    Raises CheckpointError that says what makes one if there is neither.
+    """
+    for path in (paths.run_folder(env_id, seed) / "checkpoint.pt", shipped(env_id)):
+        if path.exists():
+            return *load_agent(path), path
+    raise checkpoint.CheckpointError(f"there is no trained agent for {env_id}: neither {paths.shown(path)} nor a run of "
+                                     f"seed {seed} in runs/; python train_all.py makes them, or the lesson's own script")

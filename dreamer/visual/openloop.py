@@ -1,0 +1,77 @@
+"""Open-loop prediction: look at a few rows, close the eyes, and tell what comes. The honest test of a world model.
+
+While the eyes are open the posterior corrects every error, so a picture of decoded *posteriors* says
+next to nothing. Here the model sees `context` rows and then only the actions that were really taken.
+"""
+
+import torch
+
+from ..distributions import symexp
+from ..world_model.rssm import features
+
+
+def segments(episodes, length, every=1):
+    """All windows of `length` rows that lie within one episode, one each `every` rows.
+
+    Returns a dict: obs (dict of (B, length, ...)), prev_action (B, length, A), reward, is_terminal (B, length).
+    """
+    places = [(e, t) for e in episodes for t in range(0, len(e) - length + 1, every)]
+    if not places:
+        raise ValueError(f"no episode has {length} rows; the longest has {max(map(len, episodes))}.")
+
+    def cut(of):
+        return torch.stack([of(e)[t:t + length] for e, t in places])
+    obs = {key: cut(lambda e, key=key: e.obs[key]) for key in episodes[0].obs}
+    return {"obs": obs, "prev_action": cut(lambda e: e.prev_action),
+            "reward": cut(lambda e: e.reward), "is_terminal": cut(lambda e: e.is_terminal)}
+
+
+@torch.no_grad()
+def open_loop(agent, rows, context, draw, samples=1):
+    """Predict rows context ... length-1 of each segment from its first `context` rows and all its actions.
+
+    rows: see `segments`. The state before the first row is the zero state. Returns, for each of
+    `samples` dreams, vector (samples, B, H, V) in the task's own units if the task has floats, image (samples, B, H,
+    64, 64, C) if it has pictures, reward (samples, B, H) and continues (samples, B, H), the probability that the episode goes on.
+    """
+    world, rssm = agent.world_model, agent.world_model.rssm
+    count = len(rows["reward"])
+    tokens = world.encoder(world.see({k: v[:, :context] for k, v in rows["obs"].items()}))
+    never = torch.zeros(count, context, dtype=torch.bool)
+    deter, stoch, _ = rssm.observe(tokens, rows["prev_action"][:, :context], never, rssm.initial(count), draw)
+    deter, stoch = (x[:, -1].repeat(samples, *[1] * (x.dim() - 2)) for x in (deter, stoch))     # (samples * B, ...)
+    states = []
+    for t in range(context, rows["reward"].shape[1]):
+        # The action that leads to row t is stored with row t: prev_action.
+        deter, stoch = rssm.imagine(deter, stoch, rows["prev_action"][:, t].repeat(samples, 1), draw)
+        states.append((deter, stoch))
+    deter, stoch = (torch.stack(x, 1).unflatten(0, (samples, count)) for x in zip(*states))     # (samples, B, H, ...)
+    return decode(agent, deter, stoch)
+
+
+@torch.no_grad()
+def decode(agent, deter, stoch):
+    """What the heads say of states (..., D), (..., S, C): vector, image, reward, continues (see `open_loop`)."""
+    world, feature = agent.world_model, features(deter, stoch)
+    output = world.decoder(deter, stoch)
+    said = {"reward": world.reward.mean(world.reward(feature)),
+            "continues": (world.continue_logit(feature).sigmoid() / world.discount).clamp(max=1)}
+    if "vector" in output:
+        said["vector"] = symexp(output["vector"]) * world.standardize.std + world.standardize.mean
+    if "image" in output:
+        said["image"] = output["image"]
+    return said
+
+
+def extrapolate(rows, context):
+    """Two predictions that need no model: the last row for ever, and the last change for ever. (B, H, V) each."""
+    seen = rows["obs"]["vector"]
+    ahead = torch.arange(1, seen.shape[1] - context + 1).view(1, -1, 1)
+    last, change = seen[:, context - 1:context], seen[:, context - 1:context] - seen[:, context - 2:context - 1]
+    return last.expand(-1, ahead.shape[1], -1), last + ahead * change
+
+
+def error(predicted, truth, scale):
+    """Root mean square error over segments and numbers, each number in units of `scale` (V,): (..., H, V) -> (H,)."""
+    squared = ((predicted - truth) / scale) ** 2
+    return squared.flatten(0, -3).mean((0, -1)).sqrt()
