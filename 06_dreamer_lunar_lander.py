@@ -1,0 +1,56 @@
+"""Lesson 6: the same agent on a task with contacts and a reward of many parts: DreamerV3 lands on the moon.
+
+Goal            Learn to tell a healthy run from a sick one. Eight numbers to see, four engines to fire,
+                rewards from -100 to 100: here it is no longer plain which part is at fault if it does not
+                learn, and the health panel (dreamer/visual/health.py) answers that part by part.
+Read before     Lessons 2 to 5. Needs Box2D: pip install "gymnasium[box2d]"; without it this lesson says so
+                in one sentence and stops, and all others work.
+Time            About TIME minutes per seed on one CPU core that other work shares.
+
+What you should see
+    steps 1 to 1000       held random actions; the lander crashes, returns around -200
+    then, until TODO      it learns not to crash: it hovers, episodes grow long, returns rise past -100
+    from step TODO        it comes down and lands: evaluations around TODO
+Solved means: the mean of 50 fresh greedy episodes at the end is at least 200.
+
+Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
+lesson 2; and assets/06_health_panel.png, a checkup of the trained agent, if it was trained on this task.
+Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
+"""
+
+import sys
+from pathlib import Path
+
+from dreamer.config import Config
+from dreamer.training import paths
+from dreamer.training.cli import Bar, guarded, parse_flags, run_lesson
+from dreamer.training.loop import derived_seed
+from dreamer.training.shipping import load_agent
+from dreamer.visual import health
+
+DEFAULTS = Config(env="LunarLander-v3", steps=60_000, eval_every=2500, final_episodes=50)
+BAR = Bar(final=200)
+HELD_OUT = 20       # episodes for the panel
+
+
+def panel(argv, runs):
+    """Load the agent of the finished run, measure it on fresh episodes, draw."""
+    config = parse_flags(DEFAULTS, argv)
+    if config.env != DEFAULTS.env:
+        return
+    folder = Path(config.output or paths.run_folder(config.env, config.seed))
+    agent, config = load_agent(folder / "checkpoint.pt")
+    file = paths.ROOT / "assets" / "06_health_panel.png"
+    checkup = health.examine(agent, config.env, HELD_OUT, derived_seed(config.seed, 4), folder / "metrics.jsonl")
+    health.draw(checkup, file, f"{config.env}, seed {config.seed}")
+    print(f"health panel: {paths.shown(file)}")
+
+
+def main(argv=None):
+    """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    return run_lesson(DEFAULTS, BAR, argv, about=__doc__) or guarded(panel, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
