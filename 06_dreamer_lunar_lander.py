@@ -42,7 +42,7 @@ def panel(argv, runs):
     agent, config = load_agent(folder / "checkpoint.pt")
     file = paths.ROOT / "assets" / "06_health_panel.png"
     checkup = health.examine(agent, config.env, HELD_OUT, derived_seed(config.seed, 4), folder / "metrics.jsonl")
-    health.draw(checkup, file, f"{config.env}, seed {config.seed}")
+    health.save(checkup, file, f"{config.env}, seed {config.seed}")
     print(f"health panel: {paths.shown(file)}")
 
 

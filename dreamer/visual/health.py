@@ -1,0 +1,257 @@
+"""The health panel: four questions that tell a healthy agent from a sick one, and which part is at fault.
+
+    open loop       does the world model see ahead, in episodes it has never met?
+    KL              does the prior still miss much of what the posterior sees?
+    termination     when the model says that an episode ends with probability p, does it end in p of all cases?
+    returns         does what the critic and the dreams promise really follow?
+
+A function for each returns numbers, `examine` calls them all, and `draw` paints what they returned.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from ..behavior.imagination import imagine
+from ..behavior.returns import lambda_return
+from ..distributions import Draw
+from ..world_model.model import kl_losses
+from ..world_model.rssm import features
+from .episodes import record
+from .openloop import decode, error, extrapolate, open_loop, segments
+
+CONTEXT, HORIZON = 5, 15            # rows looked at, steps ahead
+SAMPLES = 4                         # dreams averaged
+WINDOWS, ENDS, STARTS = 400, 6000, 400      # at most so many windows for (a), for (c), starts of dreams for (d)
+SMALLEST_BIN = 20                   # rows
+CRITICS_SHARE = 0.25                # the most that the critic's own word may weigh in a "real" return
+INK, RED, BLUE, GREY = "#222222", "#c0392b", "#2471a3", "#999999"
+
+
+def examine(agent, env_id, episodes=20, seed=0, metrics=None):
+    """All four parts, on fresh episodes: a dict of dicts of plain numbers.
+
+    Open loop is measured on greedy episodes; the rest on sampled ones, since the critic judges the
+    policy that samples. metrics: the metrics.jsonl of the run, if it is at hand.
+    """
+    greedy, sampled = (record(agent, env_id, episodes, seed, mode) for mode in (True, False))
+    generator = Draw(torch.Generator().manual_seed(seed))
+    walk = posterior(agent, sampled, generator)
+    return {"open loop": open_loop_error(agent, greedy, generator), "KL": kl(agent, walk, metrics),
+            "termination": calibration(agent, sampled, walk, generator), "returns": returns(agent, sampled, walk, generator)}
+
+
+@torch.no_grad()
+def posterior(agent, episodes, draw):
+    """What the agent thinks in every row of M episodes: a list of M (deter (L+1, D), stoch and logits (L+1, S, C)).
+
+    The episodes run side by side; the shorter ones repeat their last row, and what that gives is cut off.
+    """
+    longest = torch.arange(max(map(len, episodes)))
+
+    def side_by_side(of):
+        return torch.stack([of(e)[longest.clamp(max=len(e) - 1)] for e in episodes])
+    obs = {key: side_by_side(lambda e, key=key: e.obs[key]) for key in episodes[0].obs}
+    world, first = agent.world_model, (longest == 0).expand(len(episodes), -1)
+    walk = world.rssm.observe(world.encoder(world.see(obs)), side_by_side(lambda e: e.prev_action), first,
+                              world.rssm.initial(len(episodes)), draw)
+    return [tuple(part[i, :len(e)] for part in walk) for i, e in enumerate(episodes)]
+
+
+def windows(episodes, horizon, most):
+    """At most about `most` segments of CONTEXT + horizon rows, evenly spread."""
+    length = CONTEXT + horizon
+    count = sum(max(0, len(e) - length + 1) for e in episodes)
+    return segments(episodes, length, every=-(-count // most) or 1)
+
+
+# ------------------------------------------------------------------ (a) open loop
+
+def open_loop_error(agent, episodes, draw):
+    """Error 1 ... H steps ahead of the mean of SAMPLES dreams, and of "no change": lists, in standard deviations.
+
+    None if the task shows no floats. Numbers that never change in these episodes do not count.
+    """
+    if "vector" not in episodes[0].obs:
+        return None
+    horizon = max(1, min(HORIZON, max(map(len, episodes)) - CONTEXT))
+    rows = windows(episodes, horizon, WINDOWS)
+    said = open_loop(agent, rows, CONTEXT, draw, SAMPLES)["vector"].mean(0)             # (B, H, V)
+    truth, same = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)[0]     # (B, H, V)
+    scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)                       # (V,)
+    alive = scale > 1e-6
+    model, nothing = (error(x[..., alive], truth[..., alive], scale[alive]) for x in (said, same))
+    return {"model": model.tolist(), "no change": nothing.tolist(), "windows": len(truth)}
+
+
+# ------------------------------------------------------------------ (b) KL
+
+def kl(agent, walk, metrics=None):
+    """KL between posterior and prior: held-out rows, and over training (step, kl) if `metrics` names a file."""
+    world, rssm = agent.world_model, agent.world_model.rssm
+    with torch.no_grad():
+        each = torch.cat([kl_losses(logits, rssm.prior(deter), rssm.mix, 0.0)[2] for deter, _, logits in walk])
+    path = Path(metrics) if metrics else None
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+    lines = [line for line in lines if "kl" in line]
+    return {"free nats": world.free_nats, "held out": each.tolist(), "held out mean": float(each.mean()),
+            "step": [line["step"] for line in lines], "kl": [line["kl"] for line in lines]}
+
+
+# ------------------------------------------------------------------ (c) termination
+
+def calibration(agent, episodes, walk, draw):
+    """Predicted and observed termination, for rows just seen and for rows H steps ahead, see `bins`."""
+    deter, stoch = (torch.cat([w[i] for w in walk]) for i in (0, 1))
+    seen = bins(1 - decode(agent, deter, stoch)["continues"], torch.cat([e.is_terminal for e in episodes]))
+    horizon = max(1, min(HORIZON, max(map(len, episodes)) - CONTEXT))
+    rows = windows(episodes, horizon, ENDS)
+    ahead = 1 - open_loop(agent, rows, CONTEXT, draw)["continues"][0, :, -1]            # (B,)
+    return {"seen": seen, "ahead": bins(ahead, rows["is_terminal"][:, -1]), "horizon": horizon}
+
+
+def bins(predicted, happened):
+    """Reliability: rows sorted by predicted probability, in bins that halve towards the largest.
+
+    Terminations are rare. Bins of equal width would leave most of them empty, bins of equal count
+    would put every termination in the last one. predicted, happened (N,) -> dict of lists.
+    """
+    order = predicted.argsort()
+    predicted, happened = predicted[order], happened[order].float()
+    sizes, left = [], len(predicted)
+    while left > 2 * SMALLEST_BIN:
+        sizes.append(left // 2)
+        left -= sizes[-1]
+    parts = list(zip(predicted.split([*sizes, left]), happened.split([*sizes, left])))
+    return {"predicted": [float(p.mean()) for p, _ in parts], "observed": [float(h.mean()) for _, h in parts],
+            "count": [len(p) for p, _ in parts], "expected": float(predicted.sum()), "terminations": int(happened.sum())}
+
+
+# ------------------------------------------------------------------ (d) returns
+
+@torch.no_grad()
+def returns(agent, episodes, walk, draw):
+    """Promised and real discounted returns at (at most STARTS) states: value, dreamed, real; correlation and bias.
+
+    `dreamed`: mean lambda-return of SAMPLES dreams. `truncated`: the share of rows from episodes that were cut off.
+    Where no row qualifies (see `real_returns`) the lists are empty.
+    """
+    rows = [real_returns(agent, e, deter, stoch) for e, (deter, stoch, _) in zip(episodes, walk)]
+    deter, stoch, real, cut = (torch.cat(x) for x in zip(*rows))
+    some = torch.arange(0, len(real), -(-len(real) // STARTS) or 1)
+    deter, stoch, real, cut = deter[some], stoch[some], real[some], cut[some]
+    value = agent.value(agent.critic(features(deter, stoch)))
+    dreamed = dream_returns(agent, deter, stoch, draw) if len(real) else value
+    return {"real": real.tolist(), "value": value.tolist(), "dreamed": dreamed.tolist(),
+            "correlation": {"value": correlation(value, real), "dreamed": correlation(dreamed, real)},
+            "bias": {"value": float((value - real).mean()), "dreamed": float((dreamed - real).mean())},
+            "truncated": float(cut.float().mean())}
+
+
+def real_returns(agent, episode, deter, stoch):
+    """Rows of one episode with the discounted return that really followed: deter, stoch, return, cut off?
+
+    The return of a terminated episode is complete. That of a truncated one is not: the critic's value
+    of its last row stands for the rest, and rows where that weighs more than CRITICS_SHARE are left out.
+    """
+    discount, value = agent.config.discount, agent.value(agent.critic(features(deter, stoch)))
+    last = torch.arange(len(episode)) == len(episode) - 1
+    real = lambda_return(*(x.unsqueeze(1) for x in (episode.reward, episode.is_terminal.float(), last.float(), value)),
+                         discount, lam=1.0)[:, 0]                                       # (L,)
+    terminated, rest = bool(episode.is_terminal[-1]), torch.arange(len(real), 0, -1)
+    good = (discount ** rest <= CRITICS_SHARE) | terminated
+    return deter[:-1][good], stoch[:-1][good], real[good], torch.full_like(real, not terminated)[good]
+
+
+def dream_returns(agent, deter, stoch, draw):
+    """Mean lambda-return of SAMPLES dreams from each of N states: (N,)"""
+    config, many = agent.config, [x.repeat(SAMPLES, *[1] * (x.dim() - 1)) for x in (deter, stoch)]
+    feature, _ = imagine(agent.world_model.rssm, agent.actor, *many, config.imagination_horizon, draw)
+    reward, continues, _ = agent.judge(feature)                                         # (H+1, SAMPLES * N)
+    value = agent.value(agent.critic(feature))
+    dreamed = lambda_return(reward, 1 - continues, torch.zeros_like(reward), value, 1.0, config.lam)
+    return dreamed[0].unflatten(0, (SAMPLES, -1)).mean(0)
+
+
+def correlation(a, b):
+    """Pearson's r, or None where one of the two hardly varies."""
+    if len(a) < 2 or min(a.std(), b.std()) < 1e-3 * (1 + b.abs().mean()):
+        return None
+    return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+
+
+# ------------------------------------------------------------------ the figure
+
+def draw(checkup, figure, title=""):
+    """Paint what `examine` returned onto a matplotlib figure, four parts."""
+    for place, paint, name in zip(figure.subplots(2, 2).flat, (draw_open_loop, draw_kl, draw_termination, draw_returns), checkup):
+        paint(place, checkup[name])
+        place.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    figure.tight_layout()
+
+
+def save(checkup, path, title=""):
+    """Write the panel as a picture. Raises OSError."""
+    figure = Figure(figsize=(11, 8))
+    draw(checkup, figure, title)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def draw_open_loop(ax, part):
+    ax.set_title("(a) open-loop error, held-out episodes", loc="left")
+    if part is None:
+        return ax.text(0.5, 0.5, "this task shows no floats", ha="center", transform=ax.transAxes)
+    ahead = range(1, len(part["model"]) + 1)
+    ax.plot(ahead, part["no change"], "--", color=GREY, label="nothing changes")
+    ax.plot(ahead, part["model"], color=BLUE, label="world model")
+    ax.set(xlabel="steps ahead", ylabel="error, in standard deviations", ylim=(0, None))
+    ax.legend(frameon=False)
+
+
+def draw_kl(ax, part):
+    mean = f"held out, mean {part['held out mean']:.2f}"
+    if part["step"]:
+        ax.set_title("(b) KL of posterior and prior over training", loc="left")
+        ax.plot(part["step"], part["kl"], color=BLUE, label="training")
+        ax.axhline(part["held out mean"], color=RED, linewidth=1, label=mean)
+        ax.axhline(part["free nats"], color=GREY, linestyle="--", label="free nats")
+        ax.set(xlabel="environment steps", ylabel="nats", ylim=(0, None))
+    else:
+        ax.set_title("(b) KL of posterior and prior, held-out rows", loc="left")
+        ax.hist(part["held out"], bins=40, color=BLUE, label=mean)
+        ax.axvline(part["free nats"], color=GREY, linestyle="--", label="free nats")
+        ax.set(xlabel="nats", ylabel="rows")
+    ax.legend(frameon=False)
+
+
+def draw_termination(ax, part):
+    ax.set_title("(c) is termination as probable as the model says?", loc="left")
+    ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
+    for name, color, label in (("seen", BLUE, "row just seen"), ("ahead", RED, f"{part['horizon']} steps ahead")):
+        one = part[name]
+        ax.plot(one["predicted"], one["observed"], "o-", color=color, alpha=0.8,
+                label=f"{label}: {one['expected']:.1f} expected, {one['terminations']} seen")
+        for x, y, count in list(zip(one["predicted"], one["observed"], one["count"]))[-3:]:
+            ax.annotate(count, (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, color=color)
+    top = 1.15 * max(0.01, *(max(part[name][what]) for name in ("seen", "ahead") for what in ("predicted", "observed")))
+    ax.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.05 * top, top), ylim=(-0.05 * top, 1.3 * top))
+    ax.legend(frameon=False, loc="upper left")
+
+
+def draw_returns(ax, part):
+    ax.set_title("(d) promised and real discounted return", loc="left")
+    if not part["real"]:
+        return ax.text(0.5, 0.5, "every episode was cut off too early", ha="center", transform=ax.transAxes)
+    for name, color, label in (("value", BLUE, "critic"), ("dreamed", RED, "dreams")):
+        r, bias = part["correlation"][name], part["bias"][name]
+        ax.plot(part["real"], part[name], ".", color=color, alpha=0.35,
+                label=f"{label}: r {'-' if r is None else f'{r:.2f}'}, bias {bias:+.1f}")
+    both = part["real"] + part["value"] + part["dreamed"]
+    ax.plot([min(both), max(both)], [min(both), max(both)], "--", color=INK, linewidth=1)
+    cut = f" ({part['truncated']:.0%} from truncated episodes)" if part["truncated"] else ""
+    ax.set(xlabel=f"return that followed{cut}", ylabel="promised")
+    ax.legend(frameon=False)
