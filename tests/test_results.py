@@ -1,7 +1,6 @@
-"""assets/results.json, the README's table and the figure tell the same story, and runs give their summaries."""
+"""assets/results.json, the README's tables and the pictures tell the same story, and runs give their summaries."""
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,9 +8,11 @@ import pytest
 
 import train_all
 from dreamer.config import Config
-from dreamer.training import results
+from dreamer.training import experiments, results
 
 ROOT = Path(train_all.__file__).resolve().parent
+BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}      # of a lesson's own
+MACHINE = {"seed", "device", "threads"}                                                         # of one run's own
 
 
 def summary(seed=0):
@@ -21,67 +22,153 @@ def summary(seed=0):
             "final": {"greedy": [450.0, 500.0], "sampled": [480.0]}}
 
 
-def test_readme_agrees_with_results():
+def reference(seed, score):
+    return {"lesson": "02_dreamer_cartpole", "task": "CartPole-v1", "algorithm": "PPO", "seed": seed, "steps": 8000,
+            "final": {"greedy": [score, score]}, "curve": [[4000, 100.0], [8000, score]], "seconds": 30,
+            "command": "c", "versions": {}}
+
+
+def differing(config, other):
+    return {name for name, value in config.items() if other[name] != value}
+
+
+# ------------------------------------------------------------------ what is published
+
+@pytest.mark.parametrize("begin, end", [(results.BEGIN, results.END), (results.BUDGETS_BEGIN, results.BUDGETS_END)])
+def test_readme_agrees_with_results(begin, end):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = text.split(results.BEGIN)[1].split(results.END)[0].strip()
-    assert shown == results.table(results.read(ROOT))
+    if begin not in text:
+        pytest.skip("the README has no such table")
+    shown = text.split(begin)[1].split(end)[0].strip()
+    assert shown == (results.table(results.read(ROOT / "assets")) if begin == results.BEGIN else results.budgets())
+
+
+def test_the_readme_has_the_results():
+    assert results.BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", experiments.SEEDS)
+def test_lessons_differ_in_their_budgets_only(name):
+    assert differing(asdict(experiments.load(name).defaults), asdict(Config())) <= BUDGET
 
 
 def test_every_experiment_has_every_seed_and_the_shared_hyperparameters():
-    stored, allowed = results.read(ROOT), {"env", "steps", "seed", "final_episodes", "device", "threads"}
-    default = asdict(Config())
-    for script, seeds in train_all.EXPERIMENTS.items():
-        entries = stored[Path(script).stem]
-        assert [entry["seed"] for entry in entries] == list(seeds)
+    stored = results.read(ROOT / "assets")
+    for name, seeds in experiments.SEEDS.items():
+        lesson, entries = experiments.load(name), stored[name]
+        assert [(e["task"], e["seed"]) for e in entries] == [(task, s) for task in lesson.tasks for s in range(seeds)]
         for entry in entries:
-            different = {name for name, value in entry["config"].items() if default[name] != value}
-            assert different <= allowed
+            assert entry["steps"] == lesson.defaults.steps and entry["updates"] == lesson.updates(lesson.defaults)
+            if lesson.acts:
+                assert differing(entry["config"], {**asdict(lesson.defaults)}) <= MACHINE
 
+
+# ------------------------------------------------------------------ entries
 
 def test_entry_keeps_scores_and_no_path():
-    entry = results.entry(summary(), "python x.py")
+    entry = results.entry(summary(), "python x.py", 475, [(4000, 40.0), (5500, 55.0)])
     assert entry["curve"]["greedy"] == [[5000, 450.0], [6000, 450.0]]
     assert "output" not in entry["config"] and entry["final"]["greedy"] == [450.0, 500.0]
+    assert entry["steps_to_bar"] is None and entry["seconds_to_bar"] is None
+
+
+def test_entry_knows_steps_and_seconds_to_the_bar():
+    entry = results.entry(summary(), "c", 450, [(4000, 40.0), (5500, 70.0)])
+    assert (entry["steps_to_bar"], entry["seconds_to_bar"]) == (5000, 60)
+    assert results.entry(summary(), "c", 450)["seconds_to_bar"] is None
+
+
+@pytest.mark.parametrize("scores, step", [
+    ([1, 5, 4, 6, 7], 4), ([5, 5, 5, 5, 5], 1), ([9, 9, 9, 9, 4], None), ([1, 1, 1, 1, 5], 5), ([], None)])
+def test_the_bar_is_reached_where_it_is_never_lost_again(scores, step):
+    assert results.steps_to_bar(list(enumerate(scores, 1)), 5) == step
+
+
+def test_a_world_model_keeps_its_errors():
+    said = {"task": "CartPole-v1", "seed": 1, "steps": 2000, "updates": 750, "seconds": 60.2, "ratio": 0.25,
+            "errors": {"model": [0.1, 0.2], "no change": [0.5, 0.8], "constant change": [0.4, 0.9]}}
+    entry = results.entry(said, "c")
+    assert entry["errors"] == said["errors"] and entry["seconds"] == 60 and "curve" not in entry
+    text = results.table({"01_world_model_demo": [entry]})
+    assert "error 2 steps ahead" in text and "| CartPole-v1 | 1 | 2,000 | 0.200 | 0.800 | 0.900 | 0.25 | 1.0 |" in text
 
 
 def test_held_is_the_mean_of_the_late_evaluations():
     assert results.held([[4000, 0.0], [5000, 400.0], [8000, 500.0]], 8000) == 450.0
 
 
-def test_publish_writes_table_and_picture(tmp_path):
-    (tmp_path / "README.md").write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    results.write(tmp_path / "assets" / "results.json", {"02_dreamer_cartpole": [results.entry(summary(3), "c")]})
-    results.publish(tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    assert "old" not in text and "| CartPole-v1 | 3 | 8,000 | 475.0 (450) | 480.0 | 450.0 | 1.5 |" in text
-    assert text.startswith("before") and text.endswith("after\n")
-    assert (tmp_path / "assets" / "learning_curves.png").stat().st_size > 1000
+# ------------------------------------------------------------------ storing
+
+def test_merging_replaces_the_same_task_and_seed_and_keeps_the_rest():
+    def entries(*parts):
+        return [{"task": task, "seed": seed, "value": value} for task, seed, value in parts]
+    stored = {"03": entries(("P", 0, "old")), "02": entries(("C", 0, "old"), ("C", 2, "old")), "references": [{"x": 1}]}
+    merged = results.merge(stored, {"02": entries(("C", 2, "new"), ("C", 1, "new")), "01": entries(("C", 0, "new"))})
+    assert merged == {"01": entries(("C", 0, "new")), "03": entries(("P", 0, "old")), "references": [{"x": 1}],
+                      "02": entries(("C", 0, "old"), ("C", 1, "new"), ("C", 2, "new"))}
+    assert list(merged) == ["01", "02", "03", "references"]
 
 
-def test_damaged_results_are_named_and_left_alone(tmp_path):
-    (tmp_path / "assets").mkdir()
-    path = tmp_path / "assets" / "results.json"
-    path.write_text("{ not json")
-    with pytest.raises(SystemExit, match="damaged"):
+@pytest.mark.parametrize("text", ["{ not json", "[]", '{"02": 3}', '{"02": [{"seed": 1}]}', "\udcff"])
+def test_damaged_results_are_named_and_left_alone(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SystemExit, match="results.json is damaged"):
         results.publish(tmp_path)
-    assert path.read_text() == "{ not json"
+    assert path.read_bytes() == text.encode(errors="surrogateescape")
 
 
-def test_collect_skips_what_is_not_finished(tmp_path):
-    folder = tmp_path / "02_dreamer_cartpole-1"
-    folder.mkdir()
-    assert train_all.collect(tmp_path) == {}
-    (folder / "summary.json").write_text(json.dumps(summary(1)))
-    assert [entry["seed"] for entry in train_all.collect(tmp_path)["02_dreamer_cartpole"]] == [1]
+def test_a_failed_write_leaves_the_results_as_they_were(tmp_path):
+    path = tmp_path / "results.json"
+    results.write(path, {"02": []})
+    with pytest.raises(TypeError):
+        results.write(path, {"02": [object()]})
+    assert results.read(tmp_path) == {"02": []} and [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_a_failed_run_is_named_and_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
-    shutil.copytree(ROOT / "assets", tmp_path / "assets")
-    shutil.copy(ROOT / "README.md", tmp_path)
-    monkeypatch.setattr(train_all, "ROOT", tmp_path)
-    monkeypatch.setattr(train_all, "EXPERIMENTS", {"02_dreamer_cartpole.py": [0, 1]})
-    (tmp_path / "runs" / "02_dreamer_cartpole-1").mkdir(parents=True)
-    (tmp_path / "runs" / "02_dreamer_cartpole-1" / "summary.json").write_text(json.dumps(summary(1)))
-    with pytest.raises(SystemExit, match="02_dreamer_cartpole-0"):      # the script does not exist there
-        train_all.main(["--runs", str(tmp_path / "runs"), "--jobs", "1"])
-    assert [e["seed"] for e in results.read(tmp_path)["02_dreamer_cartpole"]] == [1]
+# ------------------------------------------------------------------ tables and pictures
+
+def publish(tmp_path, stored, readme):
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    results.write(tmp_path / "assets" / "results.json", stored)
+    results.publish(tmp_path / "assets")
+    return (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_publish_writes_table_and_pictures(tmp_path):
+    readme = f"before é\n{results.BEGIN}\nold\n{results.END}\nafter\n"
+    text = publish(tmp_path, {"02_dreamer_cartpole": [results.entry(summary(3), "c")]}, readme)
+    assert "old" not in text and "| CartPole-v1 | 3 | 8,000 | 475.0 (450) | 480.0 | 450.0 | never | 1.5 |" in text
+    assert text.startswith("before é") and text.endswith("after\n")
+    for name in ("learning_curves.png", "02_learning_curve.png"):
+        assert (tmp_path / "assets" / name).stat().st_size > 1000
+
+
+def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):
+    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")]}
+    readme = f"a\n{results.BUDGETS_BEGIN}\nold\n{results.BUDGETS_END}\nb\n"
+    text = publish(tmp_path, stored, readme)
+    assert text == readme.replace("old", results.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 2,626 |" in text
+    assert publish(tmp_path, stored, "nothing\n") == "nothing\n"
+    assert publish(tmp_path, stored, results.BEGIN) == results.BEGIN
+
+
+def test_references_stand_below_their_task_with_their_spread():
+    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")], "references": [reference(0, 480.0), reference(1, 500.0)]}
+    last = results.table(stored).splitlines()[-1]
+    assert last == ("| CartPole-v1, PPO | 2 seeds | 8,000 | 490.0 [480.0 to 500.0] | - | 490.0 [480.0 to 500.0] "
+                    "| 8,000 [8,000 to 8,000] | 0.5 |")
+    stored["references"][0] = reference(0, 200.0)
+    assert "| 1 of 2 seeds |" in results.table(stored).splitlines()[-1]
+
+
+def test_references_are_one_grey_dashed_curve_per_algorithm():
+    from matplotlib.figure import Figure
+
+    from dreamer.visual import curves
+    axis = Figure().subplots()
+    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")], "references": [reference(0, 480.0), reference(1, 500.0)]}
+    curves.draw(axis, *next(results.acting(stored)))
+    line = next(line for line in axis.get_lines() if "PPO" in line.get_label())
+    assert line.get_color() == "0.5" and line.is_dashed() and line.get_xydata().tolist() == [[4000, 100], [8000, 490]]
+    assert sum(line.get_label().startswith("seed") for line in axis.get_lines()) == 1

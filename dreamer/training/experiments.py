@@ -1,0 +1,239 @@
+"""The experiments of the README: which lessons with which seeds, how to run them, and how far each run is.
+
+What a lesson trains and what counts as solved stands in its script alone: DEFAULTS, BAR and, where one
+script has several tasks, TASKS. They are read from there.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..config import Config
+from .cli import parse_flags
+from .paths import run_folder
+
+SCRIPTS = Path(__file__).resolve().parents[2]       # the folder of the lessons' scripts
+SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulum": 5, "05_dreamer_acrobot": 5,
+         "06_dreamer_lunar_lander": 3}              # lesson: seeds 0 up to this number
+TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
+                  "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
+WITHOUT_EFFECT = {"output", "resume", "device", "async_envs", "log_every"}      # two runs may differ in these
+# Runs a script with its pictures in another folder: python -c ELSEWHERE FOLDER SCRIPT FLAGS
+ELSEWHERE = ("import runpy, sys; from pathlib import Path; from dreamer.training import paths; "
+             "paths.ROOT = Path(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')")
+
+
+class LessonError(Exception):
+    """A lesson's script cannot be read; the message says why."""
+
+
+# ------------------------------------------------------------------ lessons
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a script says of itself."""
+    name: str               # 02_dreamer_cartpole
+    defaults: Config
+    tasks: tuple
+    bar: object             # cli.Bar; for a lesson without behaviour: largest error relative to the better guess
+    acts: bool              # False: only a world model is trained
+    held_out: int           # episodes that a lesson without behaviour is measured on
+
+    @property
+    def number(self):
+        return self.name[:2]
+
+    def updates(self, config):
+        """Model updates of a whole run with one environment (see Run.updates_due, train_world_model)."""
+        steps = config.steps - config.prefill if self.acts else config.steps
+        return max(0, self.acts + int(steps * config.train_ratio / (config.batch_size * config.batch_length)))
+
+
+def load(name):
+    """The Lesson of a script's name. Raises LessonError."""
+    return load_script(SCRIPTS / f"{name}.py")
+
+
+@functools.cache
+def load_script(path):
+    """Import a script, without running it. Raises LessonError."""
+    spec = importlib.util.spec_from_file_location(f"lesson_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        tasks = getattr(module, "TASKS", (module.DEFAULTS.env,))
+        return Lesson(path.stem, module.DEFAULTS, tasks, module.BAR, not hasattr(module, "TASKS"),
+                      getattr(module, "EPISODES", 0))
+    except FileNotFoundError:
+        raise LessonError(f"there is no {path.name}") from None
+    except Exception as error:          # whatever a script may do: the other lessons go on
+        raise LessonError(f"{path.name} cannot be read: {type(error).__name__}: {error}") from error
+
+
+# ------------------------------------------------------------------ one run
+
+@dataclass
+class Job:
+    """One run: a lesson's script with one task and one seed, in a folder and a process of its own."""
+    lesson: Lesson
+    task: str
+    seed: int
+    folder: Path
+    flags: list
+    elsewhere: bool = False         # keep the script's pictures in `folder`
+    state: str = "waiting"          # running, done, failed, stopped
+    note: str = ""                  # why it failed
+    process: subprocess.Popen = field(default=None, repr=False)
+
+    def __post_init__(self):
+        self.config = parse_flags(self.lesson.defaults, self.arguments())
+        self.updates = self.lesson.updates(self.config)
+
+    def arguments(self):
+        task = ["--env", self.task] if len(self.lesson.tasks) > 1 else []
+        return [*task, "--seed", str(self.seed), "--threads", "1", *self.flags]
+
+    def command(self):
+        """The command of this run as a reader would type it, in any folder of his own."""
+        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments()])
+
+    def summary(self):
+        """summary.json of the finished run, or None if it is not finished or was made with other settings."""
+        try:
+            summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+            made_with = summary.get("config") or dict(zip(("env", "seed", "steps"),
+                                                          (summary["task"], summary["seed"], summary["steps"])))
+        except (OSError, ValueError, KeyError, AttributeError):
+            return None
+        wanted = {name: value for name, value in asdict(self.config).items() if name not in WITHOUT_EFFECT}
+        return summary if all(made_with.get(name, value) == value for name, value in wanted.items()) else None
+
+    def start(self):
+        script = [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), "--output", str(self.folder)]
+        before = ["-c", ELSEWHERE, str(self.folder)] if self.elsewhere else []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "log.txt", "ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, *before, *script], cwd=SCRIPTS, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    env={**os.environ, "DREAMER_QUIET": "1"})
+            self.state = "running"
+        except OSError as error:
+            self.state, self.note = "failed", str(error)
+
+    def poll(self):
+        """Notice that the process has ended."""
+        if self.state != "running" or self.process.poll() is None:
+            return
+        self.state = "done" if self.process.returncode == 0 and self.summary() else "failed"
+        if self.state == "failed":
+            self.note = f"{last_line(self.folder / 'log.txt') or 'no message'} (exit code {self.process.returncode})"
+
+
+def last_line(path):
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def plan(names, runs, toy=False):
+    """All runs of the experiments `names`: list of Job, and a dict of name to reason for what cannot be read."""
+    jobs, unreadable = [], {}
+    for name in names:
+        try:
+            lesson = load(name)
+        except LessonError as error:
+            unreadable[name] = str(error)
+            continue
+        for task in lesson.tasks:
+            for seed in range(1 if toy else SEEDS[name]):
+                folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + run_folder(task, seed).name)
+                jobs.append(Job(lesson, task, seed, folder, TOY if toy else [], elsewhere=toy))
+    for job in jobs:
+        job.state = "done" if job.summary() else "waiting"
+    return jobs, unreadable
+
+
+# ------------------------------------------------------------------ all runs
+
+def run_all(jobs, side_by_side, watch, pause=0.5):
+    """Run every waiting job, `side_by_side` processes at once; watch() is called every `pause` seconds.
+
+    However this ends, no process is left behind. A job that fails does not stop the others.
+    """
+    try:
+        while any(job.state in ("waiting", "running") for job in jobs):
+            for job in jobs:
+                job.poll()
+            free = side_by_side - sum(job.state == "running" for job in jobs)
+            for job in [job for job in jobs if job.state == "waiting"][:max(0, free)]:
+                job.start()
+            watch()
+            time.sleep(pause)
+    finally:
+        stop([job for job in jobs if job.state == "running"])
+
+
+def stop(running, patience=10):
+    """End processes: ask first, insist after `patience` seconds. Checkpoints are whole at any moment."""
+    for job in running:
+        job.process.terminate()
+        job.state = "stopped"
+    for job in running:
+        try:
+            job.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+            job.process.wait()
+
+
+# ------------------------------------------------------------------ how far they are
+
+def measured(folder):
+    """Every whole line of metrics.jsonl, a list of dicts; empty if there is none."""
+    path = folder / "metrics.jsonl"
+    try:
+        return read_lines(path, path.stat().st_size)
+    except OSError:
+        return []
+
+
+@functools.lru_cache(256)
+def read_lines(path, size):
+    """`size` makes the answer a new one when the file has grown."""
+    lines = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:              # the last line, empty or in the making
+            break
+    return lines
+
+
+def progress(jobs):
+    """The latest line of metrics.jsonl of every job, {} where there is none."""
+    return [(measured(job.folder) or [{}])[-1] for job in jobs]
+
+
+def time_left(jobs, lines, side_by_side):
+    """Seconds left for each job, and for all of them together; None where no rate is known yet.
+
+    From the seconds per update so far: the job's own, or that of all jobs for one that has made none.
+    """
+    known = [(line["seconds"], line["updates"]) for line in lines if line.get("updates")]
+    common = sum(s for s, _ in known) / sum(n for _, n in known) if known else None
+    each = []
+    for job, line in zip(jobs, lines):
+        made = line.get("updates", 0)
+        rate = line["seconds"] / made if made else common
+        over = job.state not in ("waiting", "running")
+        each.append(0.0 if over else None if rate is None else max(0, job.updates - made) * rate)
+    if None in each:
+        return each, None
+    return each, max(sum(each) / side_by_side, max(each, default=0.0))

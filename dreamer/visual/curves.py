@@ -1,0 +1,43 @@
+"""Learning curves from the stored results of many runs (dreamer/training/results.py)."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+DASHES = ((4, 3), (1, 2), (6, 2, 1, 2))     # one pattern for each model-free algorithm
+
+
+def algorithms(references):
+    """Model-free runs by algorithm: dict of name to list of runs."""
+    names = dict.fromkeys(r["algorithm"] for r in references)
+    return {name: [r for r in references if r["algorithm"] == name] for name in names}
+
+
+def draw(axis, lesson, task, entries, references):
+    """One task: the greedy evaluations of every seed in colour, the means of model-free algorithms in grey."""
+    last = max(e["steps"] for e in entries)
+    for e in entries:
+        if e["curve"]["greedy"]:
+            axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=3, linewidth=1.2, label=f"seed {e['seed']}")
+    for dashes, (name, runs) in zip(DASHES * 9, algorithms(references).items()):
+        steps = [step for step, _ in runs[0]["curve"]]
+        mean = np.mean([np.interp(steps, *zip(*r["curve"])) for r in runs], 0)
+        axis.plot(steps, mean, color="0.5", linewidth=0.9, dashes=dashes, label=f"{name}, mean of {len(runs)} seeds")
+    axis.axhline(lesson.bar.final, color="black", linewidth=0.8, linestyle=":", label=f"bar {lesson.bar.final:g}")
+    episodes = entries[0]["config"]["eval_episodes"]
+    axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
+             ylabel=f"return, mean of {episodes} greedy episodes")
+    axis.legend(fontsize=7, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def plot(tasks, path, columns=2):
+    """One picture of small multiples, one for each of `tasks` (see results.acting)."""
+    columns = min(columns, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Figure((5.2 * columns, 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, task in zip(axes, tasks):
+        draw(axis, *task)
+    for axis in axes[len(tasks):]:
+        axis.axis("off")
+    figure.savefig(path, dpi=110)

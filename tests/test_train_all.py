@@ -1,0 +1,289 @@
+"""train_all.py with lessons that are done at once: skipping, resuming, failing, storing; and one real lesson."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import train_all
+from dreamer.training import experiments, results
+
+ROOT = Path(train_all.__file__).resolve().parent
+# A lesson as train_all.py sees it. As a script it needs no torch; it counts its starts in starts.txt.
+FAKE = '''
+import json, sys, time
+from pathlib import Path
+if __name__ != "__main__":
+    from dreamer.config import Config
+    from dreamer.training.cli import Bar
+    DEFAULTS, BAR = Config(env="CartPole-v1", steps=2000, eval_every=1000), Bar(final=475)
+else:
+    flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+    folder, seed = Path(flags["--output"]), int(flags["--seed"])
+    with open(folder / "starts.txt", "a") as starts:
+        starts.write("start\\n")
+    with open(folder / "metrics.jsonl", "w") as log:
+        for step in (1000, 2000):
+            log.write(json.dumps({"step": step, "updates": 1 + step - 1000, "return": 7.25, "seconds": step / 10}) + "\\n")
+    BEHAVIOUR
+    scores = lambda value: {"greedy": [value], "sampled": [value]}
+    config = dict(env="CartPole-v1", steps=2000, seed=seed, threads=1, eval_episodes=20, output=str(folder))
+    (folder / "summary.json").write_text(json.dumps({
+        "task": "CartPole-v1", "seed": seed, "size": "1m", "steps": 2000, "updates": 376, "seconds": 250.0, "versions": {},
+        "evaluations": [{"step": 1000, **scores(400.0)}, {"step": 2000, **scores(480.0 + seed)}],
+        "final": scores(470.0 + 5 * seed), "config": config}))
+'''
+FAILS = 'sys.exit("error: the pole broke") if "FAIL" in Path(__file__).read_text().split("#")[-1] and seed == 0 else None'
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A folder with a README and two fake lessons; those are the experiments of this test."""
+    for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
+        write_lesson(tmp_path, name)
+    (tmp_path / "README.md").write_text(f"a\n{results.BEGIN}\n{results.END}\n{results.BUDGETS_BEGIN}\n{results.BUDGETS_END}\n")
+    monkeypatch.setattr(experiments, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(experiments, "SEEDS", {"02_dreamer_cartpole": 2, "03_dreamer_pendulum": 1})
+    monkeypatch.setattr(train_all, "ROOT", tmp_path)
+    return tmp_path
+
+
+def write_lesson(folder, name, behaviour="pass"):
+    """The folder of a run depends on the task alone, so the second lesson has another one."""
+    task = "Pendulum-v1" if name.startswith("03") else "CartPole-v1"
+    text = FAKE.replace("BEHAVIOUR", behaviour).replace("CartPole-v1", task)
+    (folder / f"{name}.py").write_text(text)
+
+
+def starts(course, name):
+    path = course / "runs" / name / "starts.txt"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def stored(course):
+    return json.loads((course / "assets" / "results.json").read_text())
+
+
+def run(*argv):
+    return train_all.main([*argv, "--jobs", "2"])
+
+
+# ------------------------------------------------------------------ running
+
+def test_everything_runs_and_is_stored_and_published(course, capsys):
+    assert run() == 0
+    said, kept = capsys.readouterr().out, stored(course)
+    assert {name: [e["seed"] for e in entries] for name, entries in kept.items()} == {
+        "02_dreamer_cartpole": [0, 1], "03_dreamer_pendulum": [0]}
+    entry = kept["02_dreamer_cartpole"][1]
+    assert (entry["steps_to_bar"], entry["seconds_to_bar"], entry["cores"]) == (2000, 200, os.cpu_count())
+    assert entry["command"] == "python 02_dreamer_cartpole.py --seed 1 --threads 1" and "output" not in entry["config"]
+    assert results.table(kept) in (course / "README.md").read_text()
+    assert "bar met by 1 of 2:  470.0  475.0" in said and "3 done" in said
+
+
+def test_finished_runs_are_skipped_and_others_go_on(course, capsys):
+    assert run("02") == 0 and not (course / "runs" / "Pendulum-v1-0").exists()
+    (course / "runs" / "CartPole-v1-1" / "summary.json").unlink()
+    assert run() == 0
+    assert [starts(course, name) for name in ("CartPole-v1-0", "CartPole-v1-1", "Pendulum-v1-0")] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: text[:50], lambda text: text.replace('"steps": 2000, "seed"', '"steps": 500, "seed"'), lambda text: "[]"])
+def test_a_summary_that_is_damaged_or_of_another_run_does_not_count(course, damage):
+    run("03")
+    path = course / "runs" / "Pendulum-v1-0" / "summary.json"
+    path.write_text(damage(path.read_text()))
+    assert run("03") == 0 and starts(course, "Pendulum-v1-0") == 2
+
+
+def test_a_failed_run_is_named_and_does_not_stop_the_rest(course, capsys):
+    write_lesson(course, "02_dreamer_cartpole", 'sys.exit("error: the pole broke") if seed == 0 else None')
+    assert run() == 1
+    said = capsys.readouterr().out
+    assert "failed: 02_dreamer_cartpole, CartPole-v1, seed 0: error: the pole broke (exit code 1)" in said
+    assert "bar met by 1 of 2:  475.0" in said and "bar met by 0 of 1:  470.0" in said
+    assert [e["seed"] for e in stored(course)["02_dreamer_cartpole"]] == [1] and "03_dreamer_pendulum" in stored(course)
+
+
+def test_a_lesson_that_cannot_be_read_is_named_and_does_not_stop_the_rest(course, capsys):
+    (course / "02_dreamer_cartpole.py").write_text("import nothing_of_that_name")
+    assert run() == 1
+    assert "failed: 02_dreamer_cartpole: 02_dreamer_cartpole.py cannot be read: ModuleNotFoundError" in capsys.readouterr().out
+    assert list(stored(course)) == ["03_dreamer_pendulum"]
+
+
+def test_ctrl_c_ends_all_runs_and_says_how_to_go_on(course, capsys, monkeypatch):
+    write_lesson(course, "02_dreamer_cartpole", "time.sleep(60)")
+    begun = []
+
+    def impatient(self, last=False):
+        begun[:] = [job for job in self.jobs if job.state == "running"] or begun
+        if not last and len(begun) == 2:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(train_all.Lines, "__call__", impatient)
+    assert run("02") == 130
+    assert all(job.process.poll() is not None and job.state == "stopped" for job in begun)
+    assert "python train_all.py 02 --jobs 2" in capsys.readouterr().err and not (course / "assets").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_a_terminated_program_leaves_no_run_behind(course):
+    write_lesson(course, "03_dreamer_pendulum", "time.sleep(60)")
+    code = ("import runpy, sys; from pathlib import Path; from dreamer.training import experiments as e; "
+            "e.SCRIPTS, e.SEEDS = Path(sys.argv.pop(1)), {'03_dreamer_pendulum': 1}; "
+            f"sys.argv[0] = 'train_all.py'; runpy.run_path({str(ROOT / 'train_all.py')!r}, run_name='__main__')")
+    program = subprocess.Popen([sys.executable, "-c", code, str(course), "--runs", str(course / "runs"), "--assets",
+                                str(course / "assets")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    line = program.stdout.readline()
+    assert "03_dreamer_pendulum" in line
+    child = course / "runs" / "Pendulum-v1-0" / "metrics.jsonl"
+    while not (child.exists() and child.stat().st_size):
+        time.sleep(0.05)
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(30) == 128 + signal.SIGTERM
+    assert not any(b"Pendulum-v1-0" in path.read_bytes() for path in processes())
+
+
+def processes():
+    """Command lines of all processes, as files (Linux)."""
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+
+
+# ------------------------------------------------------------------ stored results
+
+def test_results_of_what_was_not_run_are_kept(course):
+    others = {"03_dreamer_pendulum": [{"task": "Pendulum-v1", "seed": 7, "kept": True}],
+              "references": [{"task": "CartPole-v1", "seed": 0, "algorithm": "PPO", "lesson": "02_dreamer_cartpole", "steps": 9,
+                              "final": {"greedy": [1.0]}, "curve": [[9, 1.0]], "seconds": 3}]}
+    results.write(course / "assets" / "results.json", others)
+    assert run("02") == 0
+    kept = stored(course)
+    assert [e["seed"] for e in kept.pop("02_dreamer_cartpole")] == [0, 1] and kept == others
+
+
+def test_damaged_results_stop_everything_before_it_begins(course):
+    path = course / "assets" / "results.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(SystemExit, match="^error: .*results.json is damaged .* it is not overwritten$"):
+        run()
+    assert path.read_text() == "{" and not (course / "runs").exists()
+
+
+def test_collect_runs_nothing_and_stores_what_is_finished(course):
+    run("02")
+    (course / "assets" / "results.json").unlink()
+    assert run("--collect") == 0
+    assert list(stored(course)) == ["02_dreamer_cartpole"] and not (course / "runs" / "Pendulum-v1-0").exists()
+
+
+def test_plots_make_the_same_readme_from_the_stored_results_alone(course):
+    run()
+    readme, kept = (course / "README.md").read_text(), (course / "assets" / "results.json").read_bytes()
+    (course / "README.md").write_text(readme.replace("|", "!"))
+    for picture in (course / "assets").glob("*.png"):
+        picture.unlink()
+    (course / "runs").rename(course / "elsewhere")
+    assert run("--plots") == 0
+    assert (course / "README.md").read_text() == readme and (course / "assets" / "results.json").read_bytes() == kept
+    assert {p.name for p in (course / "assets").glob("*.png")} == {
+        "learning_curves.png", "02_learning_curve.png", "03_learning_curve.png"}
+    assert starts(course, "CartPole-v1-0") == 0
+
+
+@pytest.mark.parametrize("flags, sentence", [
+    (["07"], "there is no experiment 07; there are 02_dreamer_cartpole, 03_dreamer_pendulum"),
+    (["--jobs", "0"], "--jobs must be at least 1, not 0"), (["--plots"], "there is no .*results.json; run python train_all.py")])
+def test_bad_input_is_one_sentence(course, flags, sentence):
+    with pytest.raises(SystemExit, match=f"^error: {sentence}[^\n]*$"):
+        train_all.main(flags)
+
+
+def test_names_are_numbers_or_files():
+    assert train_all.named(["03_dreamer_pendulum.py", "02"]) == ["02_dreamer_cartpole", "03_dreamer_pendulum"]
+    assert train_all.named([]) == list(experiments.SEEDS)
+
+
+# ------------------------------------------------------------------ the live table
+
+@pytest.fixture
+def jobs(course):
+    """Three runs: one done, one in the middle, one that waits."""
+    jobs, _ = experiments.plan(["02_dreamer_cartpole", "03_dreamer_pendulum"], course / "runs")
+    for job, state, updates in zip(jobs, ("done", "running", "waiting"), (376, 94, 0)):
+        job.state = state
+        job.folder.mkdir(parents=True)
+        line = {"step": 1000 + updates, "updates": updates, "return": -3.25, "seconds": updates * 10.0}
+        (job.folder / "metrics.jsonl").write_text((json.dumps(line) + "\n" + '{"step": 9, "upd') * bool(updates))
+    return jobs
+
+
+def test_time_left_follows_from_the_updates_so_far(jobs):
+    each, together = experiments.time_left(jobs, experiments.progress(jobs), 1)
+    assert [job.updates for job in jobs] == [376] * 3
+    assert each == [0.0, 282 * 10.0, 376 * 10.0] and together == sum(each)
+    assert experiments.time_left(jobs, experiments.progress(jobs), 2)[1] == 3760.0      # not half of all: the longest
+    assert experiments.time_left(jobs, [{}] * 3, 2) == ([0.0, None, None], None)
+
+
+def test_table_shows_every_run(jobs):
+    head, done, running, waiting = train_all.table(jobs, experiments.progress(jobs), 2)
+    assert head.split() == ["lesson", "task", "seed", "step", "return", "left"]
+    assert done.split() == ["02_dreamer_cartpole", "CartPole-v1", "0", "1,376", "/", "2,000", "-3.2", "done"]
+    assert running.split()[2:] == ["1", "1,094", "/", "2,000", "-3.2", "47", "min"]
+    assert waiting.split() == ["03_dreamer_pendulum", "Pendulum-v1", "0", "0", "/", "2,000", "waiting"]
+    assert len({line.index("2,000") for line in (done, running, waiting)}) == 1
+    text = train_all.overview(jobs, experiments.progress(jobs), 2, time.monotonic())
+    assert text == "1 running, 1 waiting, 1 done; < 1 min so far, 1 h 03 min left"
+
+
+def test_screen_redraws_in_place_and_fits(jobs, monkeypatch):
+    monkeypatch.setattr(train_all.shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    out = io.StringIO()
+    screen = train_all.Screen(jobs, 2, out)
+    screen()
+    first = out.getvalue()
+    assert first.count("\n") == 6 and "\x1b[6A" not in first
+    assert all(len(line.replace("\x1b[K", "").replace("\x1b[J", "")) < 60 for line in first.split("\n"))
+    screen(last=True)
+    assert out.getvalue() == f"{first}\x1b[6A{first}"
+    monkeypatch.setattr(train_all.shutil, "get_terminal_size", lambda: os.terminal_size((60, 5)))
+    screen(last=True)
+    small = out.getvalue()[2 * len(first):]
+    assert small.count("\n") == 4 and "47 min" not in small and "02_dreamer_cartpole" in small and "done\x1b" not in small
+
+
+def test_without_a_terminal_there_are_plain_lines(jobs):
+    out = io.StringIO()
+    lines = train_all.Lines(jobs, 2, out)
+    lines()
+    assert out.getvalue() == ""
+    jobs[1].state = "done"
+    lines()
+    lines()
+    assert out.getvalue().count("\n") == 1 and "CartPole-v1" in out.getvalue() and "\x1b" not in out.getvalue()
+    lines.at -= train_all.EVERY + 1
+    lines()
+    assert out.getvalue().splitlines()[1].endswith("left")
+
+
+# ------------------------------------------------------------------ a real lesson
+
+def test_quick_runs_a_real_lesson_and_touches_nothing_of_the_course(tmp_path, capsys):
+    before = [(ROOT / name).read_bytes() for name in ("README.md", "assets/results.json")]
+    assert train_all.main(["--quick", "02", "--jobs", "1", "--runs", str(tmp_path)]) == 0
+    assert before == [(ROOT / name).read_bytes() for name in ("README.md", "assets/results.json")]
+    entry, = json.loads((tmp_path / "assets" / "results.json").read_text())["02_dreamer_cartpole"]
+    lesson = experiments.load("02_dreamer_cartpole")
+    assert entry["steps"] == 60 and entry["config"]["threads"] == 1
+    assert entry["updates"] == experiments.plan(["02_dreamer_cartpole"], tmp_path, toy=True)[0][0].updates > 0
+    assert (tmp_path / "assets" / "02_learning_curve.png").exists() and lesson.defaults.steps == 8000
+    assert "toy size, not judged" in capsys.readouterr().out
