@@ -3,12 +3,13 @@
 Goal            See what everything later stands on: encoder, RSSM and decoder with reward and continue
                 heads, trained alone. No actor, no critic, no dream of a policy yet.
 Read before     dreamer/config.py, then steps 1 to 6 of dreamer/ (distributions.py to world_model/model.py).
-Time            About TIME minutes for both tasks on one CPU core.
+Time            About 5 minutes for both tasks on one CPU core.
 
 What you should see
-    the reconstruction loss falls below 0.1, the KL stays near its free nat (1.0)
-    open loop: after 5 rows of looking, 15 steps of CartPole and of Pendulum are predicted from the
-    actions alone, several times better than by "nothing changes" or "it goes on like this"
+    the reconstruction loss falls to about 0.01; the KL settles at 1.2 nats (CartPole) and 2 nats (Pendulum)
+    open loop: after 5 rows of looking, 15 steps are predicted from the actions alone. With seed 0 the
+    error is 0.23 (CartPole) and 0.16 (Pendulum) of the better of two predictions that need no model,
+    "nothing changes" and "it goes on like this"
 Solved means: 15 steps ahead, on episodes that were never trained on, the error is at most a third of
 the better of these two predictions.
 
@@ -16,8 +17,8 @@ Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and i
                 metrics.jsonl, checkpoint.pt, summary.json
 Next            02_dreamer_cartpole.py: an actor and a critic that learn inside this model.
 
-Try             python 01_world_model_demo.py --env CartPole-v1         one task only
-                python 01_world_model_demo.py --steps 500               less data: where does it break?
+Try             python 01_world_model_demo.py --env CartPole-v1                 one task only
+                python 01_world_model_demo.py --steps 500 --output runs/few     less data: where does it break?
 """
 
 import sys
@@ -28,55 +29,93 @@ import torch
 
 from dreamer.config import Config
 from dreamer.distributions import Draw
-from dreamer.training.cli import guarded, parse_flags, start
+from dreamer.training import paths
+from dreamer.training.cli import guarded, parse_flags, read_flags, start
+from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.offline import train_world_model
-from dreamer.training.paths import ROOT
 from dreamer.training.records import write_summary
+from dreamer.training.validate import ConfigError
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
 from dreamer.visual.openloop import error, extrapolate, open_loop, segments
 
 TASKS = ("CartPole-v1", "Pendulum-v1")
-DEFAULTS = Config(env="", steps=4000)       # no --env: both tasks
-CONTEXT, HORIZON, SAMPLES, EPISODES = 5, 15, 8, 100     # rows looked at, steps predicted, dreams averaged, held out
+DEFAULTS = Config(steps=4000)               # without --env: both tasks
+CONTEXT, HORIZON, SAMPLES = 5, 15, 8        # rows looked at, steps predicted, dreams averaged
+EPISODES, LONGEST, SEGMENTS = 200, 500, 300     # held-out episodes, their longest, segments judged
+BAR = 1 / 3                                 # largest error, relative to the better of the two baselines
 
 
-def judge(agent, env_id, seed):
-    """Open-loop errors on held-out random episodes: dict of lists (HORIZON,), in units of each number's deviation."""
-    episodes = record(None, env_id, EPISODES, derived_seed(seed, 3))
-    rows = segments(episodes, CONTEXT + HORIZON, every=5)
-    draw = Draw(torch.Generator().manual_seed(seed))
-    said = open_loop(agent, rows, CONTEXT, draw, SAMPLES)
-    truth = rows["obs"]["vector"][:, CONTEXT:]
-    scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)
-    same, further = extrapolate(rows, CONTEXT)
-    return {"model": error(said["vector"].mean(0), truth, scale).tolist(),
-            "no change": error(same, truth, scale).tolist(), "constant change": error(further, truth, scale).tolist()}
+def held_out(env_id, seed):
+    """Segments of random episodes that were never trained on (see `segments`), and the scale of their numbers (V,)."""
+    episodes = record(None, env_id, EPISODES, derived_seed(seed, 3), longest=LONGEST)
+    try:
+        rows = segments(episodes, CONTEXT + HORIZON)
+    except ValueError as problem:
+        raise TaskError(f"{env_id} cannot be predicted {HORIZON} steps ahead: {problem}") from None
+    count = len(rows["reward"])
+    some = torch.linspace(0, count - 1, min(count, SEGMENTS)).long()        # evenly spread over all episodes
+    rows = {k: v[some] if k != "obs" else {name: x[some] for name, x in v.items()} for k, v in rows.items()}
+    return rows, torch.cat([e.obs["vector"] for e in episodes]).std(0)
+
+
+def judge(agent, rows, scale, seed):
+    """What the model says with its eyes closed (see `open_loop`), and the errors of three predictions.
+
+    The errors: dict of lists (HORIZON,), in units of `scale`.
+    """
+    said = open_loop(agent, rows, CONTEXT, Draw(torch.Generator().manual_seed(seed)), SAMPLES)
+    truth, (same, further) = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)
+    predictions = {"model": said["vector"].mean(0), "no change": same, "constant change": further}
+    return said, {name: error(predicted, truth, scale).tolist() for name, predicted in predictions.items()}
+
+
+def train(config, argv, runs):
+    """Random data, then the world model: the run and its averaged agent."""
+    if config.steps <= config.batch_length:
+        raise ConfigError(f"--steps {config.steps} is less than one sequence; use at least {config.batch_length + 1}")
+    run = start(config, argv, runs)
+    if not run.envs.spec.vector:
+        raise TaskError(f"the observations of {config.env} hold no numbers; this lesson measures errors of numbers")
+    agent = train_world_model(run).cpu()
+    if run.step > config.steps + config.envs:
+        raise ConfigError(f"{paths.shown(run.folder)} holds a run of {run.step} steps, not {config.steps}; "
+                          "use another --output folder, or --no-resume to start anew")
+    return run, agent
 
 
 def learn(config, argv, runs):
     """One task: random data, world model, figure, bar. Returns the summary."""
-    config = replace(config, prefill=config.steps, output=config.output or str(ROOT / "runs" / f"01-{config.env}-{config.seed}"))
-    run = start(config, argv, runs)
-    agent = train_world_model(run)
-    errors = judge(agent, config.env, config.seed)
-    ratio = errors["model"][-1] / min(errors["no change"][-1], errors["constant change"][-1])
-    print(f"{'bar met:     ' if ratio <= 1 / 3 else 'bar not met: '}{config.env}, {HORIZON} steps ahead: error "
-          f"{errors['model'][-1]:.3f} (no change {errors['no change'][-1]:.3f}, constant change "
-          f"{errors['constant change'][-1]:.3f}): {ratio:.2f} of the better, wanted 0.33")
-    figures.open_loop(agent, config.env, errors, ROOT / "assets" / f"01_open_loop_{config.env}.png", CONTEXT, HORIZON)
+    run, agent = train(config, argv, runs)
+    rows, scale = held_out(config.env, config.seed)
+    said, errors = judge(agent, rows, scale, config.seed)
+    model, *others = (values[-1] for values in errors.values())
+    ratio = model / min(others)
+    print(f"{'bar met:     ' if ratio <= BAR else 'bar not met: '}{config.env}, {HORIZON} steps ahead: error {model:.3f} "
+          f"(no change {others[0]:.3f}, constant change {others[1]:.3f}): {ratio:.2f} of the better, wanted {BAR:.2f}")
+    picture = paths.ROOT / "assets" / f"01_open_loop_{named(config.env)}.png"
+    figures.open_loop(config.env, rows, said, errors, CONTEXT, picture)
     summary = {"task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
                "seconds": run.records.seconds, "errors": errors, "ratio": ratio}
     write_summary(run.folder / "summary.json", summary)
+    print(f"files: {paths.shown(picture)}, {paths.shown(run.folder)}/summary.json, metrics.jsonl, checkpoint.pt")
     return summary
 
 
+def named(env_id):
+    """The id of a task as a part of a file name."""
+    return env_id.replace("/", "-").replace(":", "-")
+
+
 def work(argv, runs):
-    config = parse_flags(DEFAULTS, argv, __doc__)
-    figures.symlog_twohot(ROOT / "assets" / "01_symlog_twohot.png")
-    for env_id in [config.env] if config.env else TASKS:
-        learn(replace(config, env=env_id), argv, runs)
+    config, one = parse_flags(DEFAULTS, argv, __doc__), "env" in dict(read_flags(argv))
+    figures.symlog_twohot(paths.ROOT / "assets" / "01_symlog_twohot.png")
+    for env_id in [config.env] if one else TASKS:
+        folder = paths.ROOT / "runs" / f"01-{named(env_id)}-{config.seed}"
+        if config.output:
+            folder = Path(config.output) if one else Path(config.output) / named(env_id)
+        learn(replace(config, env=env_id, output=str(folder)), argv, runs)
 
 
 def main(argv=None):
