@@ -22,101 +22,101 @@ from ..world_model.rssm import features
 from .episodes import record
 from .openloop import decode, error, extrapolate, open_loop, segments
 
-CONTEXT, HORIZON = 5, 15            # rows looked at, steps ahead
-SAMPLES = 4                         # dreams averaged
+CONTEXT, HORIZON, SAMPLES = 5, 15, 4        # rows looked at, steps ahead, dreams averaged
 WINDOWS, ENDS, STARTS = 400, 6000, 400      # at most so many windows for (a), for (c), starts of dreams for (d)
-SMALLEST_BIN = 20                   # rows
-CRITICS_SHARE = 0.25                # the most that the critic's own word may weigh in a "real" return
-INK, RED, BLUE, GREY = "#222222", "#c0392b", "#2471a3", "#999999"
+SMALLEST_BIN = 20                           # rows
+CRITICS_SHARE = 0.25                        # the most that the critic's own word may weigh in a "real" return
+RED, BLUE, GREY = "#c0392b", "#2471a3", "#999999"
 
 
 def examine(agent, env_id, episodes=20, seed=0, metrics=None):
-    """All four parts, on fresh episodes: a dict of dicts of plain numbers.
+    """All four parts on fresh episodes: a dict of dicts of plain numbers.
 
-    Open loop is measured on greedy episodes; the rest on sampled ones, since the critic judges the
-    policy that samples. metrics: the metrics.jsonl of the run, if it is at hand.
+    metrics: the metrics.jsonl of the run, if it is at hand. Open loop is measured on greedy episodes,
+    the rest on sampled ones, since the critic judges the policy that samples.
     """
     greedy, sampled = (record(agent, env_id, episodes, seed, mode) for mode in (True, False))
-    generator = Draw(torch.Generator().manual_seed(seed))
-    walk = posterior(agent, sampled, generator)
-    return {"open loop": open_loop_error(agent, greedy, generator), "KL": kl(agent, walk, metrics),
-            "termination": calibration(agent, sampled, walk, generator), "returns": returns(agent, sampled, walk, generator)}
+    return measure(agent, greedy, sampled, seed, metrics)
+
+
+def measure(agent, greedy, sampled, seed=0, metrics=None):
+    """The same on recorded episodes, two lists of Episode."""
+    draw = Draw(torch.Generator().manual_seed(seed))
+    walk = posterior(agent, sampled, draw)
+    return {"open loop": open_loop_error(agent, greedy, draw), "KL": kl(agent, walk, metrics),
+            "termination": calibration(agent, sampled, walk, draw), "returns": returns(agent, sampled, walk, draw)}
 
 
 @torch.no_grad()
 def posterior(agent, episodes, draw):
-    """What the agent thinks in every row of M episodes: a list of M (deter (L+1, D), stoch and logits (L+1, S, C)).
-
-    The episodes run side by side; the shorter ones repeat their last row, and what that gives is cut off.
-    """
+    """What the agent thinks in every row of M episodes: a list of M (deter (L+1, D), stoch and logits (L+1, S, C))."""
     longest = torch.arange(max(map(len, episodes)))
 
     def side_by_side(of):
-        return torch.stack([of(e)[longest.clamp(max=len(e) - 1)] for e in episodes])
+        return torch.stack([of(e)[longest.clamp(max=len(e) - 1)] for e in episodes])    # padded with the last row
     obs = {key: side_by_side(lambda e, key=key: e.obs[key]) for key in episodes[0].obs}
-    world, first = agent.world_model, (longest == 0).expand(len(episodes), -1)
-    walk = world.rssm.observe(world.encoder(world.see(obs)), side_by_side(lambda e: e.prev_action), first,
-                              world.rssm.initial(len(episodes)), draw)
-    return [tuple(part[i, :len(e)] for part in walk) for i, e in enumerate(episodes)]
+    walk = observe(agent, obs, side_by_side(lambda e: e.prev_action), draw)
+    return [tuple(x[i, :len(e)] for x in walk) for i, e in enumerate(episodes)]
 
 
-def windows(episodes, horizon, most):
-    """At most about `most` segments of CONTEXT + horizon rows, evenly spread."""
-    length = CONTEXT + horizon
+def observe(agent, obs, prev_action, draw):
+    """The posterior along rows (M, L, ...) from the zero state on: deter, stoch and raw logits."""
+    world, (count, length) = agent.world_model, prev_action.shape[:2]
+    first = torch.zeros(count, length, dtype=torch.bool)
+    return world.rssm.observe(world.encoder(world.see(obs)), prev_action, first, world.rssm.initial(count), draw)
+
+
+def windows(episodes, most):
+    """About `most` segments of CONTEXT + HORIZON rows, evenly spread; shorter ones where every episode is shorter."""
+    length = max(CONTEXT + 1, min(CONTEXT + HORIZON, max(map(len, episodes))))
     count = sum(max(0, len(e) - length + 1) for e in episodes)
     return segments(episodes, length, every=-(-count // most) or 1)
 
 
-# ------------------------------------------------------------------ (a) open loop
+@torch.no_grad()
+def open_loop_error(agent, episodes, draw):             # part (a)
+    """Error 1 ... H steps ahead of the mean of SAMPLES dreams: a list, in standard deviations.
 
-def open_loop_error(agent, episodes, draw):
-    """Error 1 ... H steps ahead of the mean of SAMPLES dreams, and of "no change": lists, in standard deviations.
-
+    Beside it "no change", and "eyes open": the error of the same rows after looking at them, the least there can be.
     None if the task shows no floats. Numbers that never change in these episodes do not count.
     """
     if "vector" not in episodes[0].obs:
         return None
-    horizon = max(1, min(HORIZON, max(map(len, episodes)) - CONTEXT))
-    rows = windows(episodes, horizon, WINDOWS)
+    rows = windows(episodes, WINDOWS)
     said = open_loop(agent, rows, CONTEXT, draw, SAMPLES)["vector"].mean(0)             # (B, H, V)
+    seen = decode(agent, *observe(agent, rows["obs"], rows["prev_action"], draw)[:2])["vector"][:, CONTEXT:]
     truth, same = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)[0]     # (B, H, V)
     scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)                       # (V,)
     alive = scale > 1e-6
-    model, nothing = (error(x[..., alive], truth[..., alive], scale[alive]) for x in (said, same))
-    return {"model": model.tolist(), "no change": nothing.tolist(), "windows": len(truth)}
+    named = {"model": said, "no change": same, "eyes open": seen}
+    return {name: error(x[..., alive], truth[..., alive], scale[alive]).tolist() for name, x in named.items()}
 
 
-# ------------------------------------------------------------------ (b) KL
-
-def kl(agent, walk, metrics=None):
+def kl(agent, walk, metrics=None):                      # part (b)
     """KL between posterior and prior: held-out rows, and over training (step, kl) if `metrics` names a file."""
     world, rssm = agent.world_model, agent.world_model.rssm
     with torch.no_grad():
         each = torch.cat([kl_losses(logits, rssm.prior(deter), rssm.mix, 0.0)[2] for deter, _, logits in walk])
-    path = Path(metrics) if metrics else None
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
-    lines = [line for line in lines if "kl" in line]
+    text = Path(metrics).read_text(encoding="utf-8") if metrics and Path(metrics).exists() else ""
+    lines = [line for line in map(json.loads, text.splitlines()) if "kl" in line]   # none before the first update
     return {"free nats": world.free_nats, "held out": each.tolist(), "held out mean": float(each.mean()),
             "step": [line["step"] for line in lines], "kl": [line["kl"] for line in lines]}
 
 
-# ------------------------------------------------------------------ (c) termination
-
-def calibration(agent, episodes, walk, draw):
+def calibration(agent, episodes, walk, draw):           # part (c)
     """Predicted and observed termination, for rows just seen and for rows H steps ahead, see `bins`."""
     deter, stoch = (torch.cat([w[i] for w in walk]) for i in (0, 1))
     seen = bins(1 - decode(agent, deter, stoch)["continues"], torch.cat([e.is_terminal for e in episodes]))
-    horizon = max(1, min(HORIZON, max(map(len, episodes)) - CONTEXT))
-    rows = windows(episodes, horizon, ENDS)
+    rows = windows(episodes, ENDS)
     ahead = 1 - open_loop(agent, rows, CONTEXT, draw)["continues"][0, :, -1]            # (B,)
-    return {"seen": seen, "ahead": bins(ahead, rows["is_terminal"][:, -1]), "horizon": horizon}
+    return {"seen": seen, "ahead": bins(ahead, rows["is_terminal"][:, -1]),
+            "horizon": rows["reward"].shape[1] - CONTEXT}
 
 
 def bins(predicted, happened):
-    """Reliability: rows sorted by predicted probability, in bins that halve towards the largest.
+    """Rows sorted by predicted probability, in bins that halve towards the largest: (N,), (N,) -> dict of lists.
 
-    Terminations are rare. Bins of equal width would leave most of them empty, bins of equal count
-    would put every termination in the last one. predicted, happened (N,) -> dict of lists.
+    Terminations are rare: bins of equal width would be empty, of bins of equal count the last would hold them all.
     """
     order = predicted.argsort()
     predicted, happened = predicted[order], happened[order].float()
@@ -125,18 +125,16 @@ def bins(predicted, happened):
         sizes.append(left // 2)
         left -= sizes[-1]
     parts = list(zip(predicted.split([*sizes, left]), happened.split([*sizes, left])))
-    return {"predicted": [float(p.mean()) for p, _ in parts], "observed": [float(h.mean()) for _, h in parts],
-            "count": [len(p) for p, _ in parts], "expected": float(predicted.sum()), "terminations": int(happened.sum())}
+    means = [(float(p.mean()), float(h.mean()), len(p)) for p, h in parts]
+    return {**dict(zip(("predicted", "observed", "count"), map(list, zip(*means)))),
+            "expected": float(predicted.sum()), "terminations": int(happened.sum())}
 
-
-# ------------------------------------------------------------------ (d) returns
 
 @torch.no_grad()
-def returns(agent, episodes, walk, draw):
+def returns(agent, episodes, walk, draw):               # part (d)
     """Promised and real discounted returns at (at most STARTS) states: value, dreamed, real; correlation and bias.
 
-    `dreamed`: mean lambda-return of SAMPLES dreams. `truncated`: the share of rows from episodes that were cut off.
-    Where no row qualifies (see `real_returns`) the lists are empty.
+    `truncated`: the share of rows from episodes that were cut off. The lists are empty where no row is fit for it.
     """
     rows = [real_returns(agent, e, deter, stoch) for e, (deter, stoch, _) in zip(episodes, walk)]
     deter, stoch, real, cut = (torch.cat(x) for x in zip(*rows))
@@ -153,8 +151,8 @@ def returns(agent, episodes, walk, draw):
 def real_returns(agent, episode, deter, stoch):
     """Rows of one episode with the discounted return that really followed: deter, stoch, return, cut off?
 
-    The return of a terminated episode is complete. That of a truncated one is not: the critic's value
-    of its last row stands for the rest, and rows where that weighs more than CRITICS_SHARE are left out.
+    Where an episode was truncated the critic's value of its last row stands for the rest; rows where
+    that weighs more than CRITICS_SHARE are left out.
     """
     discount, value = agent.config.discount, agent.value(agent.critic(features(deter, stoch)))
     last = torch.arange(len(episode)) == len(episode) - 1
@@ -181,14 +179,11 @@ def correlation(a, b):
         return None
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
 
-
-# ------------------------------------------------------------------ the figure
-
 def draw(checkup, figure, title=""):
     """Paint what `examine` returned onto a matplotlib figure, four parts."""
-    for place, paint, name in zip(figure.subplots(2, 2).flat, (draw_open_loop, draw_kl, draw_termination, draw_returns), checkup):
-        paint(place, checkup[name])
-        place.spines[["top", "right"]].set_visible(False)
+    painters = {"open loop": draw_open_loop, "KL": draw_kl, "termination": draw_termination, "returns": draw_returns}
+    for ax, (name, paint) in zip(figure.subplots(2, 2).flat, painters.items()):
+        paint(ax, checkup[name])
     figure.suptitle(title)
     figure.tight_layout()
 
@@ -205,23 +200,21 @@ def draw_open_loop(ax, part):
     ax.set_title("(a) open-loop error, held-out episodes", loc="left")
     if part is None:
         return ax.text(0.5, 0.5, "this task shows no floats", ha="center", transform=ax.transAxes)
-    ahead = range(1, len(part["model"]) + 1)
-    ax.plot(ahead, part["no change"], "--", color=GREY, label="nothing changes")
-    ax.plot(ahead, part["model"], color=BLUE, label="world model")
+    for name, style, color in (("no change", "--", GREY), ("eyes open", ":", BLUE), ("model", "-", BLUE)):
+        ax.plot(range(1, len(part[name]) + 1), part[name], style, color=color, label=name)
     ax.set(xlabel="steps ahead", ylabel="error, in standard deviations", ylim=(0, None))
     ax.legend(frameon=False)
 
 
 def draw_kl(ax, part):
     mean = f"held out, mean {part['held out mean']:.2f}"
+    ax.set_title(f"(b) KL of posterior and prior {'over training' if part['step'] else 'in held-out rows'}", loc="left")
     if part["step"]:
-        ax.set_title("(b) KL of posterior and prior over training", loc="left")
         ax.plot(part["step"], part["kl"], color=BLUE, label="training")
         ax.axhline(part["held out mean"], color=RED, linewidth=1, label=mean)
         ax.axhline(part["free nats"], color=GREY, linestyle="--", label="free nats")
         ax.set(xlabel="environment steps", ylabel="nats", ylim=(0, None))
     else:
-        ax.set_title("(b) KL of posterior and prior, held-out rows", loc="left")
         ax.hist(part["held out"], bins=40, color=BLUE, label=mean)
         ax.axvline(part["free nats"], color=GREY, linestyle="--", label="free nats")
         ax.set(xlabel="nats", ylabel="rows")
@@ -230,15 +223,16 @@ def draw_kl(ax, part):
 
 def draw_termination(ax, part):
     ax.set_title("(c) is termination as probable as the model says?", loc="left")
-    ax.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
+    top = 1.15 * max(0.01, *(max(part[name][what]) for name in ("seen", "ahead") for what in ("predicted", "observed")))
+    ax.plot([0, top], [0, top], "--", color=GREY, linewidth=1)
     for name, color, label in (("seen", BLUE, "row just seen"), ("ahead", RED, f"{part['horizon']} steps ahead")):
         one = part[name]
         ax.plot(one["predicted"], one["observed"], "o-", color=color, alpha=0.8,
                 label=f"{label}: {one['expected']:.1f} expected, {one['terminations']} seen")
         for x, y, count in list(zip(one["predicted"], one["observed"], one["count"]))[-3:]:
             ax.annotate(count, (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, color=color)
-    top = 1.15 * max(0.01, *(max(part[name][what]) for name in ("seen", "ahead") for what in ("predicted", "observed")))
-    ax.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(-0.05 * top, top), ylim=(-0.05 * top, 1.3 * top))
+    ax.set(xlabel="predicted probability", ylabel="observed frequency")
+    ax.set(xlim=(-top / 20, top), ylim=(-top / 9, 1.3 * top))
     ax.legend(frameon=False, loc="upper left")
 
 
@@ -250,8 +244,8 @@ def draw_returns(ax, part):
         r, bias = part["correlation"][name], part["bias"][name]
         ax.plot(part["real"], part[name], ".", color=color, alpha=0.35,
                 label=f"{label}: r {'-' if r is None else f'{r:.2f}'}, bias {bias:+.1f}")
-    both = part["real"] + part["value"] + part["dreamed"]
-    ax.plot([min(both), max(both)], [min(both), max(both)], "--", color=INK, linewidth=1)
+    ends = [edge(part["real"] + part["value"] + part["dreamed"]) for edge in (min, max)]
+    ax.plot(ends, ends, "--", color=GREY, linewidth=1)
     cut = f" ({part['truncated']:.0%} from truncated episodes)" if part["truncated"] else ""
     ax.set(xlabel=f"return that followed{cut}", ylabel="promised")
     ax.legend(frameon=False)
