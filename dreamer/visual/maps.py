@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from ..behavior.returns import lambda_return
 from ..world_model.rssm import features
@@ -51,10 +52,17 @@ TASKS = {
 
 # ------------------------------------------------------------------ latents: map and probe
 
+@torch.no_grad()
 def states(agent, episodes, draw, count=None):
     """Posterior features (n, D + S*C) and observations (n, V) along episodes; `count` of them at random, or all."""
-    feature = torch.cat([features(*latents(agent, e, draw)) for e in episodes])
-    seen = torch.cat([e.obs["vector"] for e in episodes])
+    world = agent.world_model
+
+    def pad(of):            # side by side, the short ones filled up: (E, L, ...)
+        return pad_sequence([of(e) for e in episodes], batch_first=True)
+    seen, action, exists = pad(lambda e: e.obs["vector"]), pad(lambda e: e.prev_action), pad(lambda e: e.reward == e.reward)
+    tokens = world.encoder(world.see({"vector": seen}))
+    deter, stoch, _ = world.rssm.observe(tokens, action, torch.zeros_like(exists), world.rssm.initial(len(episodes)), draw)
+    feature, seen = features(deter, stoch)[exists], seen[exists]
     chosen = torch.randperm(len(seen), generator=draw.generator)[:count]
     return feature[chosen], seen[chosen]
 
@@ -83,7 +91,7 @@ def draw_map(axis, place, value, label, cyclic=False):
     """Places (n, 2) coloured by a quantity (n,)."""
     # Colours from the 1st to the 99th percentile, so that a single extreme state does not wash out the others.
     low, high = (-np.pi, np.pi) if cyclic else np.quantile(value, (0.01, 0.99))
-    dots = axis.scatter(*place.T, c=value, s=5, linewidths=0, cmap="twilight" if cyclic else "viridis", vmin=low, vmax=high)
+    dots = axis.scatter(*place.T, c=value, s=5, linewidths=0, cmap="hsv" if cyclic else "viridis", vmin=low, vmax=high)
     axis.set(xticks=[], yticks=[], title=label)
     axis.figure.colorbar(dots, ax=axis, shrink=0.8)
 
@@ -135,7 +143,7 @@ def rewards(agent, episodes, context, horizon, draw, samples=8, most=300):
 def draw_rewards(axes, predicted, real):
     """Left: predicted against real, coloured by the horizon. Right: error along the horizon, beside that of the mean."""
     ahead = torch.arange(1, predicted.shape[1] + 1).expand_as(real)
-    dots = axes[0].scatter(real, predicted, c=ahead, s=6, linewidths=0, cmap="plasma")
+    dots = axes[0].scatter(real.numpy(), predicted.numpy(), c=ahead.numpy(), s=6, linewidths=0, cmap="plasma")
     low, high = float(min(real.min(), predicted.min())), float(max(real.max(), predicted.max()))
     margin = max(0.05 * (high - low), 0.1)          # where all rewards are equal, not a view of rounding errors
     ends = low - margin, high + margin
