@@ -1,0 +1,126 @@
+"""Every lesson that trains an agent: in toy size, from another folder, it does what its header says."""
+
+import importlib.util
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from dreamer.training import paths
+from dreamer.training.shipping import load_agent
+
+ROOT = Path(__file__).parent.parent
+LESSONS = {"02_dreamer_cartpole": "CartPole-v1", "03_dreamer_pendulum": "Pendulum-v1",
+           "05_dreamer_acrobot": "Acrobot-v1", "06_dreamer_lunar_lander": "LunarLander-v3"}
+SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
+                    "--train-ratio 4 --log-every 30 --eval-every 60 --eval-episodes 1 --final-episodes 1 --device cpu")
+
+
+def lesson(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tiny_size, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def skip_without(name):
+    if name.startswith("06"):
+        pytest.importorskip("Box2D")
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys, monkeypatch):
+    skip_without(name)
+    module = lesson(name)
+    monkeypatch.setattr("dreamer.visual.health.ENDS", 100)
+    if name.startswith("06"):
+        monkeypatch.setattr(module, "HELD_OUT", 2)
+    assert module.main([*SMALL, "--seed", "3"]) == 0
+    out, folder = capsys.readouterr().out, tmp_path / "runs" / f"{LESSONS[name]}-3"
+    assert re.search(rf"bar (not )?met: +mean of 1 fresh greedy episodes -?\d+\.\d, wanted {module.BAR.final:g}", out)
+    assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json"}
+    assert json.loads((folder / "summary.json").read_text())["task"] == LESSONS[name] == module.DEFAULTS.env
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert load_agent(folder / "checkpoint.pt")[1].env == LESSONS[name]
+    panel = tmp_path / "assets" / "06_health_panel.png"
+    assert panel.exists() == name.startswith("06") == ("06_health_panel.png" in out)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_header_says_what_the_lesson_does(name):
+    """Goal, reading, minutes, expectation, bar and files; the bar in words is the bar in the code."""
+    module = lesson(name)
+    for part in ("Goal ", "Read before ", "Time ", "What you should see", "Solved means: ", "Files written"):
+        assert f"\n{part}" in module.__doc__, part
+    solved = re.search(r"mean of (\d+) fresh greedy episodes at the end is at least (-?\d+)", " ".join(module.__doc__.split()))
+    assert solved and [float(x) for x in solved.groups()] == [module.DEFAULTS.final_episodes, module.BAR.final]
+    for file in ("metrics.jsonl", "checkpoint.pt", "summary.json", "runs/" + LESSONS[name]):
+        assert file in module.__doc__
+    assert re.findall(r"assets/\S+\.png", module.__doc__) == (["assets/06_health_panel.png"] if name.startswith("06") else [])
+
+
+def test_the_bars_of_the_course():
+    assert [lesson(name).BAR.final for name in LESSONS] == [475, -200, -100, 200]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_lessons_differ_in_task_steps_and_evaluations_only(name):
+    from dataclasses import asdict
+    from dreamer.config import Config
+    changed = {k for k, v in asdict(lesson(name).DEFAULTS).items() if v != getattr(Config(), k)}
+    assert changed <= {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}
+
+
+def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
+    assert lesson("06_dreamer_lunar_lander").main([*SMALL, "--env", "toys:ToyCounter-v0", "--output", "here"]) == 0
+    assert (tmp_path / "here" / "summary.json").exists() and not (tmp_path / "assets").exists()
+    assert "panel" not in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_hold_the_panel_gives_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
+    module, blocked = lesson("06_dreamer_lunar_lander"), tmp_path / "blocked"
+    blocked.write_text("")
+    monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
+    monkeypatch.setattr(module, "load_agent", lambda path: (None, module.DEFAULTS))
+    monkeypatch.setattr(module.health, "examine", lambda *a: {})
+    monkeypatch.setattr(module.health, "draw", lambda *a: None)
+    monkeypatch.setattr(paths, "ROOT", blocked)
+    assert module.main([]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: cannot use ") and err.count("\n") == 1
+
+
+def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
+    def missing(env_id):
+        raise gym.error.DependencyNotInstalled("Box2D is not installed, you can install it by run `pip install swig`")
+    monkeypatch.setattr("dreamer.training.envs.gym.make", missing)
+    assert lesson("06_dreamer_lunar_lander").main(SMALL) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: LunarLander-v3 needs a package that is not installed: Box2D") and err.count("\n") == 1
+    assert "pip install 'gymnasium[box2d]'" in err and "panel" not in out
+
+
+def test_help_of_lesson_6_trains_nothing(tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        lesson("06_dreamer_lunar_lander").main(["--help"])
+    assert stop.value.code == 0 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_script_itself_works_from_another_folder(name, tmp_path):
+    """As a process: only flags and files of the test's own folder (a task of another name: no panel)."""
+    done = subprocess.run([sys.executable, str(ROOT / f"{name}.py"), *SMALL, "--size", "1m", "--env", "CartPole-v1",
+                           "--output", "out"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    assert "files: out/summary.json, metrics.jsonl, checkpoint.pt" in done.stdout.replace("\\", "/")
+    assert ("bar" in done.stdout) == name.startswith("02")      # the bar of another task is not named
