@@ -126,6 +126,8 @@ class Config:
     # ---- optimiser
     lr: float = 1e-3
     """learning rate of LaProp, for all networks (paper: 4e-5)"""
+    lr_end: float = 0.1
+    """share of the learning rate that is left at the last update; it falls linearly (paper: 1, constant)"""
     warmup: int = 100
     """updates over which the learning rate rises from 0 (paper: 1000)"""
     agc: float = 0.3
@@ -137,9 +139,15 @@ class Config:
     def discount(self):
         return 1 - 1 / self.discount_horizon
 
+    @property
+    def planned_updates(self):
+        """Updates of the whole run. Where all steps are random (lesson 1), all of them are trained on afterwards."""
+        learning = self.steps - self.prefill if self.steps > self.prefill else self.steps
+        return max(1, int(learning * self.train_ratio / (self.batch_size * self.batch_length)))
+
 
 OFFICIAL = dict(
     recipe="official", batch_length=64, starts=0, cold_starts=0.0, train_ratio=512.0, prefill=0, capacity=5_000_000,
-    standardize=False, beta_rec=1.0, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02, lr=4e-5, warmup=1000,
-    average_rate=1.0)
+    standardize=False, beta_rec=1.0, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02, lr=4e-5, lr_end=1.0,
+    warmup=1000, average_rate=1.0)
 """The paper's values (README, departure 4), where the course's recipe differs."""

@@ -39,12 +39,20 @@ class Learner:
     def apply(self, total, losses, metrics, model):
         """One backward pass, one step of the optimiser, and the copies that follow."""
         total.backward()
-        metrics["grad_norm"] = self.optimizer.step()
+        metrics["grad_norm"] = self.optimizer.step(self.rate_left())
         follow(self.agent.slow_critic, self.agent.critic, self.config.slow_rate)
         follow(self.average, self.agent, self.config.average_rate)
         self.updates += 1
         metrics |= {f"loss_{name}": loss.detach().mean() for name, loss in losses.items()}
         return metrics, (model["deter"].detach(), model["stoch"].detach().argmax(-1))
+
+    def rate_left(self):
+        """Share of the learning rate at this update: 1 at the first, `lr_end` at the last, linear between.
+
+        At full rate an agent that has long been good unlearns and relearns: see LOG.md, "Pendulum swings".
+        """
+        done = min(1.0, self.updates / self.config.planned_updates)
+        return 1 - (1 - self.config.lr_end) * done
 
     def first_state(self, deter, stoch):
         """Stored latents (B, D), class indices (B, S) -> the state before the sequence, cold for some.

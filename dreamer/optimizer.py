@@ -19,8 +19,11 @@ class LaProp:
         self.mu = [torch.zeros_like(p) for p in self.parameters]      # mean normalised gradient
 
     @torch.no_grad()
-    def step(self):
-        """Apply .grad of every parameter and clear it. Returns the global gradient norm, ()."""
+    def step(self, left=1.0):
+        """Apply .grad of every parameter and clear it. Returns the global gradient norm, ().
+
+        left: share of the learning rate that is left at this point of the run (ours; the paper: always 1).
+        """
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         norms = torch._foreach_norm(grads)
         self.clip(grads, norms)
@@ -34,7 +37,7 @@ class LaProp:
         torch._foreach_div_(grads, scale)
         # mu <- b1 mu + (1 - b1) u;  p <- p - lr_t mu / (1 - b1^t), lr_1 = 0 while warming up
         torch._foreach_lerp_(self.mu, grads, 1 - self.beta1)
-        lr = self.lr * min(1.0, (self.step_count - 1) / self.warmup) if self.warmup else self.lr
+        lr = left * self.lr * (min(1.0, (self.step_count - 1) / self.warmup) if self.warmup else 1.0)
         torch._foreach_add_(self.parameters, self.mu, alpha=-lr / (1 - self.beta1 ** self.step_count))
         for parameter in self.parameters:
             parameter.grad = None

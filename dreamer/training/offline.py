@@ -20,7 +20,7 @@ def train_world_model(run):
     if run.began is None:
         run.began = run.step
         run.measure()
-    run.records.total = int(config.steps * config.train_ratio / (config.batch_size * config.batch_length))
+    run.records.total = config.planned_updates
     with run.records.open(learner.updates):
         while learner.updates < run.records.total:
             batch, state, place = run.replay.sample(config.batch_size, run.device)
