@@ -183,7 +183,10 @@ def train(options):
             watch(last=True)
     stored = results.merge(results.read(options.assets), results.collect(jobs))
     results.write(options.assets / "results.json", stored)
-    results.publish(options.assets)
+    try:
+        results.publish(options.assets)
+    except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
+        unreadable["tables and pictures"] = str(error)
     report(jobs, unreadable, judge=not options.quick)
     return int(bool(unreadable) or any(job.state == "failed" for job in jobs))
 
