@@ -63,3 +63,34 @@ def test_average_follows_at_its_rate_and_rate_one_is_the_agent():
         for old, average, now in zip(before, subject.average.parameters(), subject.agent.parameters(), strict=True):
             torch.testing.assert_close(average, old + rate * (now - old))
         assert any(not torch.equal(old, now) for old, now in zip(before, subject.average.parameters()))
+
+
+def steps_taken(**changes):
+    """How far a parameter with a constant gradient moves in each of ten updates."""
+    agent = learner(steps=110, prefill=10, batch_size=2, batch_length=5, train_ratio=1.0, lr=0.01, agc=1e9, **changes)
+    parameter, moved = agent.optimizer.parameters[0], []
+    for _ in range(10):
+        before = parameter.detach().clone()
+        for p in agent.optimizer.parameters:
+            p.grad = torch.ones_like(p)
+        agent.apply(torch.zeros((), requires_grad=True), {}, {}, {"deter": torch.zeros(1), "stoch": torch.zeros(1, 1)})
+        moved.append(float((before - parameter.detach()).mean()) / 0.01)
+    return moved
+
+
+def test_the_learning_rate_falls_linearly_from_the_first_to_the_last_planned_update():
+    assert learner(steps=110, prefill=10, batch_size=2, batch_length=5, train_ratio=1.0).config.planned_updates == 10
+    torch.testing.assert_close(steps_taken(lr_end=0.0), [1 - n / 10 for n in range(10)], atol=1e-3, rtol=0)
+    torch.testing.assert_close(steps_taken(lr_end=0.1), [1 - 0.9 * n / 10 for n in range(10)], atol=1e-3, rtol=0)
+
+
+def test_the_official_rate_is_constant_and_no_rate_falls_below_its_end():
+    torch.testing.assert_close(steps_taken(lr_end=1.0), [1.0] * 10, atol=1e-3, rtol=0)
+    late = learner(lr_end=0.1)
+    late.updates = 10 * late.config.planned_updates
+    assert abs(late.rate_left() - 0.1) < 1e-9
+
+
+def test_where_all_steps_are_random_all_are_trained_on():
+    """Lesson 1: 256 random steps at a ratio of 30 and 6 x 5 rows an update."""
+    assert replace(SMALL, steps=256, prefill=256, train_ratio=30.0).planned_updates == 256
