@@ -6,11 +6,18 @@
 import ast
 import re
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+import conftest  # noqa: F401  (puts dreamer and toys on the path, also for --fix)
 import pytest
+import torch
+from dreamer.agent import Agent
+from dreamer.config import Config
+from dreamer.training.loop import Run
+from dreamer.world_model.encoder import ObservationSpec, Standardize
+from toys import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "implementation_details.md"
@@ -23,8 +30,7 @@ TEST = re.compile(r"`(tests/\w+\.py)::([\w:]+)`")
 FIELDS = ("code", "official", "tests", "without it")
 
 
-@dataclass
-class Detail:
+class Detail(NamedTuple):
     number: int
     body: str
     code: list      # (path, line, snippet, link, anchor), the numbers as ints
@@ -48,45 +54,37 @@ def plain(text):
 
 def lines_with(snippet, path):
     """Numbers of the lines that hold a snippet."""
-    return [i for i, line in enumerate(path.read_text().splitlines(), 1) if snippet in plain(line)]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [number for number, line in enumerate(lines, 1) if snippet in plain(line)]
 
 
 @cache
 def named_tests(path):
     """Names of the tests of a file: functions, and Class::method."""
-    if not path.exists():
-        return set()
-    kinds, names = (ast.FunctionDef, ast.AsyncFunctionDef), set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, kinds):
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else ():
+        if isinstance(node, ast.FunctionDef):
             names.add(node.name)
         elif isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}::{child.name}" for child in node.body if isinstance(child, kinds)}
+            names |= {f"{node.name}::{child.name}" for child in node.body if isinstance(child, ast.FunctionDef)}
     return {name for name in names if name.split("::")[-1].startswith("test_")}
 
 
 # ------------------------------------------------------------------ what can be wrong, as sentences
 
 def wrong_lines(details, root=ROOT):
-    """References whose line does not hold the snippet quoted for it."""
+    """References whose line does not hold the snippet quoted for it, or is not the only one that does."""
     for detail in details:
         for path, line, snippet, link, anchor in detail.code:
-            where = f"detail {detail.number}: {path}:{line}"
+            where, found = f"detail {detail.number}: {path}:{line}", lines_with(snippet, root / path)
             if not (root / path).is_file():
-                yield f"detail {detail.number}: there is no file {path}"
-            elif line not in lines_with(snippet, root / path):
+                yield f"{where}: there is no such file"
+            elif line not in found:
                 yield f"{where} does not hold `{snippet}`; {FIX}"
             elif (path, line) != (link, anchor):
                 yield f"{where} links to {link}#L{anchor}; {FIX}"
-
-
-def vague_snippets(details, root=ROOT):
-    """Snippets that do not single out one line: --fix could not follow them."""
-    for detail in details:
-        for path, _, snippet, _, _ in detail.code:
-            count = len(lines_with(snippet, root / path)) if (root / path).is_file() else 1
-            if count > 1:
-                yield f"detail {detail.number}: `{snippet}` stands on {count} lines of {path}; quote more"
+            elif len(found) > 1:
+                yield f"{where}: `{snippet}` stands on {len(found)} lines, --fix could not follow it; quote more"
 
 
 def missing_tests(details, root=ROOT):
@@ -122,7 +120,7 @@ def fix(text, root=ROOT):
 
     def correct(number, match):
         path, snippet = match["path"], plain(match["snippet"])
-        lines = lines_with(snippet, root / path) if (root / path).is_file() else []
+        lines = lines_with(snippet, root / path)
         if len(lines) != 1:
             refused.append(f"detail {number}: `{snippet}` stands on {len(lines)} lines of {path}, not on one")
             return match[0]
@@ -139,8 +137,8 @@ def fix(text, root=ROOT):
 
 def main():
     """Rewrite the page. Returns 1 if a row has to be corrected by hand."""
-    text, moved, refused = fix(PAGE.read_text())
-    PAGE.write_text(text)
+    text, moved, refused = fix(PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(text, encoding="utf-8")
     print("\n".join(moved) or "no line has moved")
     for sentence in refused:
         print(f"refused: {sentence}", file=sys.stderr)
@@ -150,13 +148,13 @@ def main():
 # ------------------------------------------------------------------ the tests
 
 def test_there_are_details_and_all_of_them_are_read():
-    text = PAGE.read_text()
+    text = PAGE.read_text(encoding="utf-8")
     assert len(read(text)) == len(re.findall(r"^\*\*", text, re.M)) >= 35
 
 
-@pytest.mark.parametrize("check", [wrong_numbers, wrong_lines, vague_snippets, missing_tests, missing_parts])
+@pytest.mark.parametrize("check", [wrong_numbers, wrong_lines, missing_tests, missing_parts])
 def test_the_page_is_right(check):
-    assert list(check(read(PAGE.read_text()))) == []
+    assert list(check(read(PAGE.read_text(encoding="utf-8")))) == []
 
 
 SMALL = """
@@ -183,8 +181,8 @@ def small(root, code="import this\nx  =  1    # one\ny = 2\n"):
 
 def complaints(text, root):
     details = read(text)
-    return [*wrong_numbers(details), *wrong_lines(details, root), *vague_snippets(details, root),
-            *missing_tests(details, root), *missing_parts(details)]
+    return [*wrong_numbers(details), *wrong_lines(details, root), *missing_tests(details, root),
+            *missing_parts(details)]
 
 
 def test_mistakes_are_noticed(tmp_path):
@@ -194,7 +192,7 @@ def test_mistakes_are_noticed(tmp_path):
             ("a.py:2`", "a.py:3`", "src/a.py:3 does not hold `x = 1`; run: python tests/test_details.py --fix"),
             ("a.py:2`", "a.py:99`", "does not hold"), ("#L2", "#L3", "links to src/a.py#L3"),
             ("`x = 1`", "`x = 2`", "does not hold `x = 2`"), ("`x = 1`", "x = 1", "write every line of code"),
-            ("src/a.py", "src/b.py", "no file src/b.py"), ("::test_one", "::test_other", "no test test_other"),
+            ("src/a.py", "src/b.py", "no such file"), ("::test_one", "::test_other", "no test test_other"),
             ("::test_one", "::helper", "no test helper"), ("::test_two", "::test_one", "no test TestGroup::test_one"),
             ("test_a.py::test_one`", "test_b.py::test_one`", "tests/test_b.py has no test"),
             ("`tests/test_a.py::test_one`", "tests/test_a.py::test_one", "write every test"),
@@ -221,22 +219,21 @@ def test_fix_refuses_what_it_cannot_find_once(tmp_path):
     assert "stands on 2 lines" in complaints(SMALL, small(tmp_path, "y\nx = 1\nx = 1\n"))[0]
 
 
-# ------------------------------------------------------------------ two details that nothing else tests
+# ------------------------------------------------------------------ three details that nothing else tests
 
 def test_every_loss_enters_the_total_with_its_scale(tiny_size):
-    import torch
-    from dreamer.agent import Agent
-    from dreamer.config import Config
-    from dreamer.world_model.encoder import ObservationSpec
     agent = Agent(ObservationSpec(vector=2), 2, True, Config())
     for name, scale in dict(rec=10, rew=1, con=1, dyn=1, rep=0.1, policy=1, value=1, repval=0.3).items():
         assert float(agent.total({name: torch.tensor([1.0, 3.0])})) == pytest.approx(2 * scale)
 
 
+def test_a_declared_bound_widens_the_scale_at_most_tenfold():
+    scale = Standardize(4)
+    scale.measure(torch.tensor([[0.0] * 4, [2.0] * 4]), bound=torch.tensor([0.0, 4.0, 16.0, 800.0]))
+    assert (scale.mean.tolist(), scale.std.tolist()) == ([1] * 4, [1, 1, 2, 10])
+
+
 def test_the_averaged_agent_collects(tiny_size, tmp_path, monkeypatch):
-    from dreamer.agent import Agent
-    from dreamer.training.loop import Run
-    from toys import tiny
     act, acting = Agent.act, []
     monkeypatch.setattr(Agent, "act", lambda agent, *given: acting.append(agent) or act(agent, *given))
     run = Run(tiny(output=str(tmp_path), steps=40, eval_every=1000))
