@@ -9,8 +9,9 @@ Time            About TIME minutes per seed on one CPU core that other work shar
 
 What you should see
     steps 1 to 1000       held random actions; the lander crashes, returns around -200
-    then, until TODO      it learns not to crash: it hovers, episodes grow long, returns rise past -100
-    from step TODO        it comes down and lands: evaluations around TODO
+    steps 1000 to TODO    it learns not to crash first: it hovers, episodes grow long, returns stay around TODO
+    then, until TODO      it finds the ground, and returns climb past 100
+    from step TODO        most flights end between the flags: evaluations around TODO, with single crashes
 Solved means: the mean of 50 fresh greedy episodes at the end is at least 200.
 
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
