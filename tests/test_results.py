@@ -8,7 +8,7 @@ import pytest
 
 import train_all
 from dreamer.config import Config
-from dreamer.training import experiments, results
+from dreamer.training import experiments, results, tables
 
 ROOT = Path(train_all.__file__).resolve().parent
 BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}      # of a lesson's own
@@ -34,17 +34,12 @@ def differing(config, other):
 
 # ------------------------------------------------------------------ what is published
 
-@pytest.mark.parametrize("begin, end", [(results.BEGIN, results.END), (results.BUDGETS_BEGIN, results.BUDGETS_END)])
-def test_readme_agrees_with_results(begin, end):
+@pytest.mark.parametrize("name", ["lessons", "budgets", "results"])
+def test_readme_agrees_with_results(name):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    if begin not in text:
-        pytest.skip("the README has no such table")
+    begin, end = results.markers(name)
     shown = text.split(begin)[1].split(end)[0].strip()
-    assert shown == (results.table(results.read(ROOT / "assets")) if begin == results.BEGIN else results.budgets())
-
-
-def test_the_readme_has_the_results():
-    assert results.BEGIN in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert shown == results.blocks(results.read(ROOT / "assets"))[name]
 
 
 @pytest.mark.parametrize("name", experiments.SEEDS)
@@ -81,7 +76,7 @@ def test_entry_knows_steps_and_seconds_to_the_bar():
 @pytest.mark.parametrize("scores, step", [
     ([1, 5, 4, 6, 7], 4), ([5, 5, 5, 5, 5], 1), ([9, 9, 9, 9, 4], None), ([1, 1, 1, 1, 5], 5), ([], None)])
 def test_the_bar_is_reached_where_it_is_never_lost_again(scores, step):
-    assert results.steps_to_bar(list(enumerate(scores, 1)), 5) == step
+    assert tables.steps_to_bar(list(enumerate(scores, 1)), 5) == step
 
 
 def test_a_world_model_keeps_its_errors():
@@ -89,12 +84,12 @@ def test_a_world_model_keeps_its_errors():
             "errors": {"model": [0.1, 0.2], "no change": [0.5, 0.8], "constant change": [0.4, 0.9]}}
     entry = results.entry(said, "c")
     assert entry["errors"] == said["errors"] and entry["seconds"] == 60 and "curve" not in entry
-    text = results.table({"01_world_model_demo": [entry]})
+    text = results.blocks({"01_world_model_demo": [entry]})["results"]
     assert "error 2 steps ahead" in text and "| CartPole-v1 | 1 | 2,000 | 0.200 | 0.800 | 0.900 | 0.25 | 1.0 |" in text
 
 
 def test_held_is_the_mean_of_the_late_evaluations():
-    assert results.held([[4000, 0.0], [5000, 400.0], [8000, 500.0]], 8000) == 450.0
+    assert tables.held([[4000, 0.0], [5000, 400.0], [8000, 500.0]], 8000) == 450.0
 
 
 # ------------------------------------------------------------------ storing
@@ -136,7 +131,7 @@ def publish(tmp_path, stored, readme):
 
 
 def test_publish_writes_table_and_pictures(tmp_path):
-    readme = f"before é\n{results.BEGIN}\nold\n{results.END}\nafter\n"
+    readme = "before é\n{}\nold\n{}\nafter\n".format(*results.markers("results"))
     text = publish(tmp_path, {"02_dreamer_cartpole": [results.entry(summary(3), "c")]}, readme)
     assert "old" not in text and "| CartPole-v1 | 3 | 8,000 | 475.0 (450) | 480.0 | 450.0 | never | 1.5 |" in text
     assert text.startswith("before é") and text.endswith("after\n")
@@ -146,20 +141,20 @@ def test_publish_writes_table_and_pictures(tmp_path):
 
 def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):
     stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")]}
-    readme = f"a\n{results.BUDGETS_BEGIN}\nold\n{results.BUDGETS_END}\nb\n"
+    readme = "a\n{}\nold\n{}\nb\n".format(*results.markers("budgets"))
     text = publish(tmp_path, stored, readme)
-    assert text == readme.replace("old", results.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 2,626 |" in text
+    assert text == readme.replace("old", tables.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 2,626 |" in text
     assert publish(tmp_path, stored, "nothing\n") == "nothing\n"
-    assert publish(tmp_path, stored, results.BEGIN) == results.BEGIN
+    assert publish(tmp_path, stored, results.markers("results")[0]) == results.markers("results")[0]
 
 
 def test_references_stand_below_their_task_with_their_spread():
     stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")], "references": [reference(0, 480.0), reference(1, 500.0)]}
-    last = results.table(stored).splitlines()[-1]
+    last = results.blocks(stored)["results"].splitlines()[-1]
     assert last == ("| CartPole-v1, PPO | 2 seeds | 8,000 | 490.0 [480.0 to 500.0] | - | 490.0 [480.0 to 500.0] "
                     "| 8,000 [8,000 to 8,000] | 0.5 |")
     stored["references"][0] = reference(0, 200.0)
-    assert "| 1 of 2 seeds |" in results.table(stored).splitlines()[-1]
+    assert "| 1 of 2 seeds |" in results.blocks(stored)["results"].splitlines()[-1]
 
 
 def test_references_are_one_grey_dashed_curve_per_algorithm():

@@ -47,7 +47,7 @@ def course(tmp_path, monkeypatch):
     """A folder with a README and two fake lessons; those are the experiments of this test."""
     for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
         write_lesson(tmp_path, name)
-    (tmp_path / "README.md").write_text(f"a\n{results.BEGIN}\n{results.END}\n{results.BUDGETS_BEGIN}\n{results.BUDGETS_END}\n")
+    (tmp_path / "README.md").write_text("a\n" + "".join(f"{line}\n" for name in ("results", "budgets") for line in results.markers(name)))
     monkeypatch.setattr(experiments, "SCRIPTS", tmp_path)
     monkeypatch.setattr(experiments, "SEEDS", {"02_dreamer_cartpole": 2, "03_dreamer_pendulum": 1})
     monkeypatch.setattr(train_all, "ROOT", tmp_path)
@@ -85,7 +85,7 @@ def test_everything_runs_and_is_stored_and_published(course, capsys):
     entry = kept["02_dreamer_cartpole"][1]
     assert (entry["steps_to_bar"], entry["seconds_to_bar"], entry["cores"]) == (2000, 200, os.cpu_count())
     assert entry["command"] == "python 02_dreamer_cartpole.py --seed 1 --threads 1" and "output" not in entry["config"]
-    assert results.table(kept) in (course / "README.md").read_text()
+    assert results.blocks(kept)["results"] in (course / "README.md").read_text()
     assert "bar met by 1 of 2:  470.0  475.0" in said and "3 done" in said
 
 

@@ -1,4 +1,4 @@
-"""assets/results.json and what is made of it: the README's tables and the learning curves."""
+"""assets/results.json: what is kept of every run, and the README and pictures that are made of it."""
 
 import json
 import os
@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..visual import curves
-from . import checkpoint, experiments
+from . import checkpoint, experiments, tables
 
-BEGIN, END = "<!-- results: written by train_all.py -->", "<!-- end of results -->"
-BUDGETS_BEGIN, BUDGETS_END = "<!-- budgets: written by train_all.py -->", "<!-- end of budgets -->"
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "versions")      # of summary.json
 
@@ -40,16 +38,9 @@ def entry(summary, command, bar=None, clock=()):
     if "evaluations" in summary:
         kept["curve"] = {mode: [[e["step"], float(np.mean(e[mode]))] for e in summary["evaluations"]]
                          for mode in ("greedy", "sampled")}
-        step = None if bar is None else steps_to_bar(kept["curve"]["greedy"], bar)
+        step = None if bar is None else tables.steps_to_bar(kept["curve"]["greedy"], bar)
         kept |= {"steps_to_bar": step, "seconds_to_bar": seconds_at(step, clock)}
     return kept
-
-
-def steps_to_bar(curve, bar):
-    """The first evaluation from which on all are at or above the bar: its step, or None if there is none."""
-    below = [i for i, (_, score) in enumerate(curve) if score < bar]
-    after = curve[below[-1] + 1:] if below else curve
-    return after[0][0] if after else None
 
 
 def seconds_at(step, clock):
@@ -100,7 +91,7 @@ def read(assets):
         raise SystemExit(f"error: {path} is damaged ({error}); restore it from git, it is not overwritten") from None
 
 
-# ------------------------------------------------------------------ tables
+# ------------------------------------------------------------------ README and pictures
 
 def acting(stored):
     """(lesson, task, its entries, its references) for every task on which an agent was trained."""
@@ -111,94 +102,11 @@ def acting(stored):
                    [r for r in references if r["task"] == task])
 
 
-def held(curve, steps):
-    """Mean of the last evaluations, from five eighths of the run on (5k to 8k of 8k steps); None without any."""
-    late = [score for step, score in curve if step >= steps * 5 / 8]
-    return float(np.mean(late)) if late else None
+def blocks(stored):
+    """The generated blocks of the README: dict of name to text."""
+    tasks = list(acting(stored))
+    return {"lessons": tables.lessons(tasks, stored), "budgets": tables.budgets(), "results": tables.results(tasks, stored)}
 
-
-def cells(*values):
-    return "| " + " | ".join(map(str, values)) + " |"
-
-
-def heading(*names):
-    return [cells(*names), "|" + "---|" * len(names)]
-
-
-def table(stored):
-    """The README's results: one row for each seed, then one for each model-free algorithm; world models apart."""
-    lines = heading("task", "seed", "steps", "final greedy, mean (worst)", "final sampled",
-                    "mean of evaluations in the last 3/8", "steps to the bar", "minutes, 1 thread")
-    for lesson, task, entries, references in acting(stored):
-        lines += [row(e, lesson.bar.final) for e in entries]
-        for name, runs in curves.algorithms(references).items():
-            lines.append(reference_row(task, name, runs, lesson.bar.final))
-    return "\n".join(lines + world_models(stored))
-
-
-def row(e, bar):
-    greedy, curve = e["final"]["greedy"], e["curve"]["greedy"]
-    late, reached = held(curve, e["steps"]), steps_to_bar(curve, bar)
-    return cells(e["task"], e["seed"], f"{e['steps']:,}", f"{np.mean(greedy):.1f} ({min(greedy):.0f})",
-                 f"{np.mean(e['final']['sampled']):.1f}", "-" if late is None else f"{late:.1f}",
-                 "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}")
-
-
-def reference_row(task, algorithm, runs, bar):
-    """Mean over the seeds of a model-free algorithm [least to greatest]."""
-    reached = [steps_to_bar(r["curve"], bar) for r in runs]
-    late = [held(r["curve"], r["steps"]) for r in runs]
-    some = f"{len(runs) - reached.count(None)} of {len(runs)} seeds"
-    steps, minutes = (np.mean([r[name] for r in runs]) for name in ("steps", "seconds"))
-    return cells(f"{task}, {algorithm}", f"{len(runs)} seeds", f"{steps:,.0f}",
-                 spread([np.mean(r["final"]["greedy"]) for r in runs]), "-", "-" if None in late else spread(late),
-                 some if None in reached else spread(reached, ",.0f"), f"{minutes / 60:.1f}")
-
-
-def spread(values, form=",.1f"):
-    return f"{np.mean(values):{form}} [{min(values):{form}} to {max(values):{form}}]"
-
-
-def world_models(stored):
-    """Rows of the lessons that train a world model alone."""
-    entries = [e for found in stored.values() for e in found if "errors" in e]
-    if not entries:
-        return []
-    ahead = len(entries[0]["errors"]["model"])
-    lines = ["", *heading("world model of", "seed", "random steps", f"error {ahead} steps ahead", "of \"no change\"",
-                          "of \"constant change\"", "model / better of the two", "minutes, 1 thread")]
-    for e in entries:
-        errors = [f"{e['errors'][guess][-1]:.3f}" for guess in ("model", "no change", "constant change")]
-        lines.append(cells(e["task"], e["seed"], f"{e['steps']:,}", *errors, f"{e['ratio']:.2f}",
-                           f"{e['seconds'] / 60:.1f}"))
-    return lines
-
-
-def budgets():
-    """The README's table of what differs between lessons, from the DEFAULTS and bars of their scripts."""
-    lines = heading("lesson", "task", "size", "environments", "steps", "model updates", "evaluation episodes", "bar")
-    for lesson in map(experiments.load, experiments.SEEDS):
-        c = lesson.defaults
-        counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
-                  else f"{lesson.held_out} held out")
-        for task in lesson.tasks:
-            lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{lesson.updates(c):,}",
-                               counts, in_words(lesson)))
-    return "\n".join(lines)
-
-
-def in_words(lesson):
-    """The bar of a lesson."""
-    if not lesson.acts:
-        return f"error at most {lesson.bar:.2f} of the better guess"
-    words = f"final greedy mean at least {lesson.bar.final:g}"
-    if lesson.bar.window is None:
-        return words
-    at = ", ".join(f"{step:,}" for step in lesson.bar.at)
-    return f"{words}; mean of the evaluations at {at} at least {lesson.bar.window:g}"
-
-
-# ------------------------------------------------------------------ README and pictures
 
 def publish(assets):
     """Make pictures and the README's tables from `assets`/results.json; README.md lies beside that folder."""
@@ -211,15 +119,22 @@ def publish(assets):
     readme = assets.parent / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
-        new = fill(text, BEGIN, END, lambda: table(stored))
-        new = fill(new, BUDGETS_BEGIN, BUDGETS_END, budgets)
+        new = text
+        for name, block in blocks(stored).items():
+            new = fill(new, name, block)
         if new != text:
             with checkpoint.replacing(readme) as file:
                 file.write(new.encode())
 
 
-def fill(text, begin, end, make):
-    """`text` with what make() says between two markers, if it has both."""
+def markers(name):
+    """What stands before and after a generated block of the README."""
+    return f"<!-- {name}: written by train_all.py -->", f"<!-- end of {name} -->"
+
+
+def fill(text, name, block):
+    """`text` with `block` between the markers of `name`, if it has both."""
+    begin, end = markers(name)
     before, found, rest = text.partition(begin)
     _, ended, after = rest.partition(end)
-    return f"{before}{begin}\n{make()}\n{end}{after}" if found and ended else text
+    return f"{before}{begin}\n{block}\n{end}{after}" if found and ended else text

@@ -1,0 +1,133 @@
+"""The README's tables, as Markdown, from the stored results and the lessons' own DEFAULTS and bars."""
+
+import numpy as np
+
+from ..visual import curves
+from . import experiments
+
+LOOKING = "04_visualize"        # the one lesson that trains nothing
+
+
+def steps_to_bar(curve, bar):
+    """The first evaluation from which on all are at or above the bar: its step, or None if there is none."""
+    below = [i for i, (_, score) in enumerate(curve) if score < bar]
+    after = curve[below[-1] + 1:] if below else curve
+    return after[0][0] if after else None
+
+
+def held(curve, steps):
+    """Mean of the last evaluations, from five eighths of the run on (5k to 8k of 8k steps); None without any."""
+    late = [score for step, score in curve if step >= steps * 5 / 8]
+    return float(np.mean(late)) if late else None
+
+
+def cells(*values):
+    return "| " + " | ".join(map(str, values)) + " |"
+
+
+def heading(*names):
+    return [cells(*names), "|" + "---|" * len(names)]
+
+
+def results(tasks, stored):
+    """The README's results: one row for each seed, then one for each model-free algorithm; world models apart."""
+    lines = heading("task", "seed", "steps", "final greedy, mean (worst)", "final sampled",
+                    "mean of evaluations in the last 3/8", "steps to the bar", "minutes, 1 thread")
+    for lesson, task, entries, references in tasks:
+        lines += [row(e, lesson.bar.final) for e in entries]
+        for name, runs in curves.algorithms(references).items():
+            lines.append(reference_row(task, name, runs, lesson.bar.final))
+    return "\n".join(lines + world_models(stored))
+
+
+def row(e, bar):
+    greedy, curve = e["final"]["greedy"], e["curve"]["greedy"]
+    late, reached = held(curve, e["steps"]), steps_to_bar(curve, bar)
+    return cells(e["task"], e["seed"], f"{e['steps']:,}", f"{np.mean(greedy):.1f} ({min(greedy):.0f})",
+                 f"{np.mean(e['final']['sampled']):.1f}", "-" if late is None else f"{late:.1f}",
+                 "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}")
+
+
+def reference_row(task, algorithm, runs, bar):
+    """Mean over the seeds of a model-free algorithm [least to greatest]."""
+    reached = [steps_to_bar(r["curve"], bar) for r in runs]
+    late = [held(r["curve"], r["steps"]) for r in runs]
+    some = f"{len(runs) - reached.count(None)} of {len(runs)} seeds"
+    steps, minutes = (np.mean([r[name] for r in runs]) for name in ("steps", "seconds"))
+    return cells(f"{task}, {algorithm}", f"{len(runs)} seeds", f"{steps:,.0f}",
+                 spread([np.mean(r["final"]["greedy"]) for r in runs]), "-", "-" if None in late else spread(late),
+                 some if None in reached else spread(reached, ",.0f"), f"{minutes / 60:.1f}")
+
+
+def spread(values, form=",.1f"):
+    return f"{np.mean(values):{form}} [{min(values):{form}} to {max(values):{form}}]"
+
+
+def world_models(stored):
+    """Rows of the lessons that train a world model alone."""
+    entries = [e for found in stored.values() for e in found if "errors" in e]
+    if not entries:
+        return []
+    ahead = len(entries[0]["errors"]["model"])
+    lines = ["", *heading("world model of", "seed", "random steps", f"error {ahead} steps ahead", "of \"no change\"",
+                          "of \"constant change\"", "model / better of the two", "minutes, 1 thread")]
+    for e in entries:
+        errors = [f"{e['errors'][guess][-1]:.3f}" for guess in ("model", "no change", "constant change")]
+        lines.append(cells(e["task"], e["seed"], f"{e['steps']:,}", *errors, f"{e['ratio']:.2f}",
+                           f"{e['seconds'] / 60:.1f}"))
+    return lines
+
+
+def budgets():
+    """The README's table of what differs between lessons, from the DEFAULTS and bars of their scripts."""
+    lines = heading("lesson", "task", "size", "environments", "steps", "model updates", "evaluation episodes", "bar")
+    for lesson in map(experiments.load, experiments.SEEDS):
+        c = lesson.defaults
+        counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
+                  else f"{lesson.held_out} held out")
+        for task in lesson.tasks:
+            lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{lesson.updates(c):,}",
+                               counts, in_words(lesson)))
+    return "\n".join(lines)
+
+
+def in_words(lesson):
+    """The bar of a lesson."""
+    if not lesson.acts:
+        return f"error at most {lesson.bar:.2f} of the better guess"
+    words = f"final greedy mean at least {lesson.bar.final:g}"
+    if lesson.bar.window is None:
+        return words
+    at = ", ".join(f"{step:,}" for step in lesson.bar.at)
+    return f"{words}; mean of the evaluations at {at} at least {lesson.bar.window:g}"
+
+
+def lessons(tasks, stored):
+    """The README's lessons: script, notebook, task, minutes, bar, what was reached. tasks: results.acting(stored)."""
+    lines = heading("lesson", "notebook", "task", "steps", "minutes, 1 thread", "bar", "reached", "plot")
+    reached = {(lesson.name, task): entries for lesson, task, entries, _ in tasks}
+    for name in sorted([*experiments.SEEDS, LOOKING]):
+        book = f"[{name[:2]}](notebooks/{name}.ipynb)"
+        if name == LOOKING:
+            lines.append(cells(f"`{name}.py`", book, "all of them", "-", "-", "held-out episodes only", "-", "below"))
+            continue
+        lesson = experiments.load(name)
+        for task in lesson.tasks:
+            done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task]
+            minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
+            lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
+                               outcome(lesson, done) if done else "not run yet", picture(lesson, task)))
+    return "\n".join(lines)
+
+
+def outcome(lesson, entries):
+    """How many seeds met the bar on fresh episodes at the end, and the worst of them."""
+    scores = [np.mean(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
+    met = sum(s >= lesson.bar.final if lesson.acts else s <= lesson.bar for s in scores)
+    worst = f"{min(scores):.1f}" if lesson.acts else f"{max(scores):.2f}"
+    return f"{met} of {len(scores)} seeds, worst {worst}"
+
+
+def picture(lesson, task):
+    return (f"[curve](assets/{lesson.number}_learning_curve.png)" if lesson.acts
+            else f"[open loop](assets/{lesson.number}_open_loop_{task}.png)")
