@@ -113,7 +113,7 @@ def lessons(tasks, stored):
             continue
         lesson = experiments.load(name)
         for task in lesson.tasks:
-            done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task]
+            done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task and "errors" in e]
             minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
                                outcome(lesson, done) if done else "not run yet", picture(lesson, task)))
