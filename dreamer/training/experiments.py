@@ -52,8 +52,7 @@ class Lesson:
 
     def updates(self, config):
         """Model updates of a whole run with one environment (see Run.updates_due, train_world_model)."""
-        steps = config.steps - config.prefill if self.acts else config.steps
-        return max(0, self.acts + int(steps * config.train_ratio / (config.batch_size * config.batch_length)))
+        return config.planned_updates + self.acts if config.steps > config.prefill or not self.acts else 0
 
 
 def load(name):
