@@ -7,8 +7,8 @@ Time            TIME
 
 What you should see
     04_tsne_TASK.png      a map of latents: states of one colour, one physical quantity, lie together
-    04_fan_TASK.png       30 dreams of 45 steps after 5 rows of looking: a band that widens, with reality
-                          inside it at first
+    04_fan_TASK.png       30 dreams of 45 steps after 5 rows of looking: a band that widens, and reality,
+                          which should lie within it 80 % of the time
     04_reward_TASK.png    predicted against real rewards, 1 to 15 steps after the eyes closed
     04_value_TASK.png     the critic along an episode beside the return that really came, and the
                           probability of going on, which falls where an episode ends
@@ -17,7 +17,7 @@ Everything comes from fresh episodes that no agent was trained on. What is calle
 again after its first 5 rows; only map, critic and probability of going on are judged with open eyes.
 
 Files written   the five of each task above, in assets/ (or --output)
-Next            05_sparse_reward.py: what if nearly every reward says the same?
+Next            05_dreamer_acrobot.py: what if nearly every reward says the same?
 
 Try             python 04_visualize.py --env Pendulum-v1            one task only
                 python 04_visualize.py --seed 1                     the run of seed 1, if you have trained it
@@ -61,7 +61,8 @@ def parse_flags(argv):
     parser.add_argument("--output", type=Path, default=paths.ROOT / "assets", help="folder of the pictures")
     options = parser.parse_args(argv)
     if options.env not in (None, *maps.TASKS):
-        raise ConfigError(f"--env must be one of {', '.join(maps.TASKS)}, not {options.env}{suggestion(options.env, maps.TASKS)}")
+        raise ConfigError(f"--env must be one of {', '.join(maps.TASKS)}, not {options.env}"
+                          f"{suggestion(options.env, maps.TASKS)}")
     if options.seed < 0:
         raise ConfigError(f"--seed must be 0 or more, not {options.seed}")
     return options
@@ -96,28 +97,30 @@ class Look:
                   f"{len(groups[1][0])} of random held-out episodes")
 
     def fan(self):
-        said = maps.fan(self.agent, self.greedy, CONTEXT, HORIZON, SAMPLES, self.draw)
-        count, columns = len(self.task.names), {3: 3, 4: 2, 6: 3, 8: 4}[len(self.task.names)]
+        said, count = maps.fan(self.agent, self.greedy, CONTEXT, HORIZON, SAMPLES, self.draw), len(self.task.names)
+        columns = {3: 3, 4: 2, 6: 3, 8: 4}[count]
         figure = Figure((3.6 * columns, 2.6 * (count // columns) + 0.5), layout="constrained")
         axes = figure.subplots(count // columns, columns)
         maps.draw_fan(axes, said, self.task.names)
         axes.flat[0].legend(frameon=False, fontsize=7)
         self.save(figure, "fan", f"{SAMPLES} dreams with the recorded actions, eyes closed since step {CONTEXT}\n"
-                  f"reality lies in the band {inside_words(said)}")
+                  f"reality lies in the band {100 * maps.inside(said):.0f} % of the time (over {len(said['real'])} "
+                  "held-out episodes; 80 % would be exact)")
 
     def reward(self):
         figure = Figure((10, 4), layout="constrained")
         predicted, real = maps.rewards(self.agent, self.greedy + self.random, CONTEXT, REWARD_HORIZON, self.draw)
         maps.draw_rewards(figure.subplots(1, 2), predicted, real)
-        self.save(figure, "reward", f"rewards predicted with closed eyes, {len(real)} pieces of greedy and random held-out episodes")
+        self.save(figure, "reward", f"rewards predicted with closed eyes, in {len(real)} pieces of greedy and random "
+                  "held-out episodes,\nthe last piece of each among them: its final reward stands at the longest horizon")
 
     def value(self):
         figure = Figure((10, 5), layout="constrained")
         axes = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1))
-        for column, (name, episode) in enumerate((("greedy actions", self.greedy[0]), ("random actions", max(self.random, key=len)))):
+        for column, name, episode in ((0, "greedy", self.greedy[0]), (1, "random", max(self.random, key=len))):
             ended = "terminated" if episode.is_terminal[-1] else "cut off"
-            said = maps.values(self.agent, episode, self.draw)
-            maps.draw_values(axes[:, column], said, f"{name}, {ended} after {len(episode) - 1} steps")
+            title = f"{name} actions, {ended} after {len(episode) - 1} steps"
+            maps.draw_values(axes[:, column], maps.values(self.agent, episode, self.draw), title)
         self.save(figure, "value", "what the critic expects of the agent, and what really came\n"
                   "(after a cut: the critic's own value of the last state)")
 
@@ -127,10 +130,6 @@ class Look:
         images = beside(self.agent, self.env_id, self.greedy[number], CONTEXT, FRAMES - CONTEXT, self.draw,
                         derived_seed(self.seed, number))
         save_gif(images, self.path("dream", "gif"))
-
-
-def inside_words(said):
-    return f"{100 * maps.inside(said):.0f} % of the time (over {len(said['real'])} held-out episodes; 80 % would be exact)"
 
 
 def look(env_id, seed, folder):

@@ -189,12 +189,17 @@ def test_rewards_stand_beside_the_rows_they_belong_to(cartpole):
     rows = openloop.segments(episodes, 5)
     assert predicted.shape == real.shape and 1 <= len(real) <= 7
     assert all((row == rows["reward"][:, 2:]).all(1).any() for row in real)
+    ends = torch.stack([e.reward[-3:] for e in episodes if len(e) >= 5])
+    assert torch.equal(maps.rewards(agent, episodes, 2, 3, draw(), most=len(ends))[1], ends)
+    everything = maps.rewards(agent, episodes, 2, 3, draw())[1]
+    assert sorted(everything.tolist()) == sorted(rows["reward"][:, 2:].tolist())
 
 
 def returns_by_hand(episode, discount, after):
     """Sum of discounted rewards from each row on, one loop for each."""
     length = len(episode) - 1
-    return [sum(discount ** k * float(episode.reward[t + 1 + k]) for k in range(length - t)) + discount ** (length - t) * after
+    reward = episode.reward.tolist()
+    return [sum(discount ** k * reward[t + 1 + k] for k in range(length - t)) + discount ** (length - t) * after
             for t in range(length)]
 
 
@@ -474,7 +479,8 @@ def test_every_picture_is_of_held_out_episodes(lesson, monkeypatch):
     monkeypatch.setattr(lesson, "record", spy)
     for name in ("states", "fan", "rewards"):
         really = getattr(maps, name)
-        monkeypatch.setattr(maps, name, lambda agent, given, *rest, really=really: shown.extend(given) or really(agent, given, *rest))
+        monkeypatch.setattr(maps, name, lambda agent, given, *rest, really=really:
+                            shown.extend(given) or really(agent, given, *rest))
     really_values, really_beside = maps.values, lesson.beside
     monkeypatch.setattr(maps, "values", lambda agent, e, d: shown.append(e) or really_values(agent, e, d))
     monkeypatch.setattr(lesson, "beside", lambda a, i, e, *rest: shown.append(e) or really_beside(a, i, e, *rest))

@@ -45,7 +45,8 @@ TASKS = {
                          "angular velocity": lambda o: o[:, 2]}, ("angle (rad, 0 is upright)",)),
     "Acrobot-v1": Task(("cos(angle 1)", "sin(angle 1)", "cos(angle 2)", "sin(angle 2)", "velocity 1", "velocity 2"),
                        {"height of the tip": tip_height, "energy": energy}),
-    "LunarLander-v3": Task(("x", "y", "velocity x", "velocity y", "angle", "angular velocity", "left leg", "right leg"),
+    "LunarLander-v3": Task(("x", "y", "velocity x", "velocity y", "angle", "angular velocity", "left leg",
+                            "right leg"),
                            {"height": lambda o: o[:, 1], "speed": lambda o: o[:, 2:4].norm(dim=1)}),
 }
 
@@ -59,7 +60,8 @@ def states(agent, episodes, draw, count=None):
 
     def pad(of):            # side by side, the short ones filled up: (E, L, ...)
         return pad_sequence([of(e) for e in episodes], batch_first=True)
-    seen, action, exists = pad(lambda e: e.obs["vector"]), pad(lambda e: e.prev_action), pad(lambda e: e.reward == e.reward)
+    seen, action = pad(lambda e: e.obs["vector"]), pad(lambda e: e.prev_action)
+    exists = pad(lambda e: torch.ones(len(e), dtype=torch.bool))
     tokens = world.encoder(world.see({"vector": seen}))
     deter, stoch, _ = world.rssm.observe(tokens, action, torch.zeros_like(exists), world.rssm.initial(len(episodes)), draw)
     feature, seen = features(deter, stoch)[exists], seen[exists]
@@ -91,7 +93,8 @@ def draw_map(axis, place, value, label, cyclic=False):
     """Places (n, 2) coloured by a quantity (n,)."""
     # Colours from the 1st to the 99th percentile, so that a single extreme state does not wash out the others.
     low, high = (-np.pi, np.pi) if cyclic else np.quantile(value, (0.01, 0.99))
-    dots = axis.scatter(*place.T, c=value, s=5, linewidths=0, cmap="hsv" if cyclic else "viridis", vmin=low, vmax=high)
+    colors = {"cmap": "hsv" if cyclic else "viridis", "vmin": low, "vmax": high}
+    dots = axis.scatter(*place.T, c=value, s=5, linewidths=0, **colors)
     axis.set(xticks=[], yticks=[], title=label)
     axis.figure.colorbar(dots, ax=axis, shrink=0.8)
 
@@ -123,7 +126,8 @@ def draw_fan(axes, said, names, which=0):
     context = len(real) - len(low)
     ahead = np.arange(context, len(real))
     for v, (axis, name) in enumerate(zip(np.ravel(axes), names)):
-        axis.fill_between(ahead, low[:, v], high[:, v], color=DREAM, alpha=0.25, linewidth=0, label="dreams, 10 to 90 %")
+        axis.fill_between(ahead, low[:, v], high[:, v], color=DREAM, alpha=0.25, linewidth=0,
+                          label="dreams, 10 to 90 %")
         axis.plot(ahead, median[:, v], color=DREAM, linewidth=1.2, label="dreams, median")
         axis.plot(real[:, v], color=REAL, linewidth=1.2, label="real")
         axis.axvline(context - 0.5, color="gray", linewidth=0.8, linestyle=":")         # here the eyes close
@@ -132,16 +136,22 @@ def draw_fan(axes, said, names, which=0):
 
 
 def rewards(agent, episodes, context, horizon, draw, samples=8, most=300):
-    """Rewards 1 ... H steps after the eyes closed: predicted (mean of the dreams) and real, (B, H) each; B at most `most`."""
-    length = context + horizon
-    every = max(1, -(-sum(max(0, len(e) - length + 1) for e in episodes) // most))
-    rows = segments(episodes, length, every)
-    rows = {k: {n: v[:most] for n, v in x.items()} if k == "obs" else x[:most] for k, x in rows.items()}
+    """Rewards 1 ... H steps after the eyes closed: predicted (mean of the dreams) and real, (B, H) each.
+
+    B is at most `most`: the last window of every episode, because a reward at the end is often a special
+    one, and others at random. H is `horizon`, or less if no episode is so long.
+    """
+    length = min(context + horizon, max(map(len, episodes)))
+    rows = segments(episodes, length)
+    ends = torch.tensor([len(e) - length + 1 for e in episodes if len(e) >= length]).cumsum(0) - 1
+    others = torch.randperm(len(rows["reward"]), generator=draw.generator)
+    chosen = torch.cat([ends, others[~torch.isin(others, ends)]])[:most]
+    rows = {k: {n: v[chosen] for n, v in x.items()} if k == "obs" else x[chosen] for k, x in rows.items()}
     return open_loop(agent, rows, context, draw, samples)["reward"].mean(0), rows["reward"][:, context:]
 
 
 def draw_rewards(axes, predicted, real):
-    """Left: predicted against real, coloured by the horizon. Right: error along the horizon, beside that of the mean."""
+    """Left: predicted against real, coloured by the horizon. Right: error along the horizon, and that of the mean."""
     ahead = torch.arange(1, predicted.shape[1] + 1).expand_as(real)
     dots = axes[0].scatter(real.numpy(), predicted.numpy(), c=ahead.numpy(), s=6, linewidths=0, cmap="plasma")
     low, high = float(min(real.min(), predicted.min())), float(max(real.max(), predicted.max()))

@@ -55,7 +55,8 @@ def set_lander(env, vector, action):
     """Undo the scaling of x and y, and hang the legs where they are in free flight; flames are not drawn."""
     from gymnasium.envs.box2d import lunar_lander as moon
     width, height = moon.VIEWPORT_W / moon.SCALE, moon.VIEWPORT_H / moon.SCALE
-    x, y, angle = (1 + vector[0]) * width / 2, vector[1] * height / 2 + env.helipad_y + moon.LEG_DOWN / moon.SCALE, vector[4]
+    x, angle = (1 + vector[0]) * width / 2, vector[4]
+    y = vector[1] * height / 2 + env.helipad_y + moon.LEG_DOWN / moon.SCALE
     env.lander.position, env.lander.angle = (x, y), angle
     for leg in env.legs:
         joint = leg.joint
