@@ -5,8 +5,7 @@
     termination     when the model says that an episode ends with probability p, does it end in p of all cases?
     returns         does what the critic and the dreams promise really follow?
 
-A function for each returns numbers, `examine` calls them all, and `draw` paints what they returned.
-"""
+A function for each returns numbers, `examine` calls them all, and `draw` paints what they returned."""
 
 import json
 from pathlib import Path
@@ -35,8 +34,7 @@ def examine(agent, env_id, episodes=20, seed=0, metrics=None):
     metrics: the metrics.jsonl of the run, if it is at hand. Open loop is measured on greedy episodes,
     the rest on sampled ones, since the critic judges the policy that samples.
     """
-    greedy, sampled = (record(agent, env_id, episodes, seed, mode) for mode in (True, False))
-    return measure(agent, greedy, sampled, seed, metrics)
+    return measure(agent, *(record(agent, env_id, episodes, seed, mode) for mode in (True, False)), seed, metrics)
 
 
 def measure(agent, greedy, sampled, seed=0, metrics=None):
