@@ -3,7 +3,7 @@
 Goal            See with your own eyes what a world model has learned: which physical quantities its latents
                 hold, how far its dreams can be trusted, and what its critic expects.
 Read before     Lessons 1 to 3; dreamer/visual/episodes.py, openloop.py and maps.py.
-Time            TIME
+Time            About 20 seconds of one CPU core for CartPole; tasks with longer episodes take longer.
 
 What you should see
     04_tsne_TASK.png      a map of latents: states of one colour, one physical quantity, lie together
