@@ -1,5 +1,6 @@
 """The form of every notebook: names, kernel, order, first cell, outputs, size, exercises. (nbval executes them.)"""
 
+import ast
 import copy
 import json
 import re
@@ -14,7 +15,6 @@ FIRST = ('os.environ["DREAMER_QUIET"] = "1"', 'sys.path.insert(0, "..")', "%matp
 MACHINE = re.compile(r"""(?:(?<=[\s"'(=:\[])|^)/(?:home|root|Users|tmp|work|usr|opt|mnt|var|private|workspace|content)/"""
                      r"""|\b[A-Za-z]:\\+\w|site-packages""")
 EXERCISE = re.compile(r"\*\*Exercise (\d+)\*\* \((?:difficulty )?[●○]{3}, about \d+ minutes\)")
-CHECK = re.compile(r"^(?:assert )?(check\(.*\));?\s*\Z", re.M | re.S)
 
 
 def text_of(cell):
@@ -57,8 +57,6 @@ def form(notebook):
                  for path in MACHINE.finditer(text)]
     lines = [line.split("#")[0].strip() for line in text_of(code[0]).splitlines()]
     said += [f"the first cell lacks {line}" for line in FIRST if line not in lines]
-    if not said and lines.index("import dreamer") > lines.index("import torch"):
-        said.append("torch is imported before dreamer, which sets its threads' waiting time")
     return said
 
 
@@ -78,25 +76,34 @@ def exercises(notebook):
     return said
 
 
+def checker(cell, asserted):
+    """The call check(...) with which the cell ends, alone or inside an assert, in a form to compare; else None."""
+    try:
+        last = ast.parse(text_of(cell)).body[-1]
+    except (SyntaxError, IndexError):           # a magic command, or nothing but comments
+        return None
+    call = last.test if isinstance(last, ast.Assert) else getattr(last, "value", None)
+    named = isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check"
+    return ast.dump(call) if named and isinstance(last, ast.Assert) == asserted else None
+
+
 def exercise(cells):
     """cells: those between the text of one exercise and the next."""
-    said = []
-    stubs = [c for c in cells if c["cell_type"] == "code" and not solution(c) and "# your code" in text_of(c)]
-    solutions = [c for c in cells if solution(c)]
-    if len(stubs) != 1 or len(solutions) != 1 or cells.index(stubs[0]) > cells.index(solutions[0]):
-        return [f"{len(stubs)} stubs and {len(solutions)} solutions, wanted one of each in this order"]
-    checker, answer = CHECK.search(text_of(stubs[0])), text_of(solutions[0])
-    if not checker:
-        return ["the stub does not end with check(...)"]
-    if list(texts_of(stubs[0])) != ["not yet\n"]:
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    solutions = [cell for cell in code if solution(cell)]
+    stubs = [cell for cell in code if not solution(cell) and checker(cell, asserted=False)]
+    if len(stubs) != 1 or len(solutions) != 1 or code.index(stubs[0]) > code.index(solutions[0]):
+        return [f"{len(stubs)} stubs that end with check(...) and {len(solutions)} solutions, wanted one of each in this order"]
+    said, answer = [], solutions[0]
+    if "".join(texts_of(stubs[0])) != "not yet\n":
         said.append("the stored output of the stub is not 'not yet'")
-    if not answer.startswith("# solution (folded"):
+    if not text_of(answer).startswith("# solution (folded"):
         said.append("the solution does not begin with its comment")
-    if solutions[0]["metadata"].get("jupyter") != {"source_hidden": True}:
+    if answer["metadata"].get("jupyter") != {"source_hidden": True}:
         said.append("the solution is not folded")
-    if not answer.rstrip().endswith("assert " + checker[1]):
+    if checker(answer, asserted=True) != checker(stubs[0], asserted=False):
         said.append("the solution does not end with an assert on the same checker")
-    if "correct" not in "".join(texts_of(solutions[0])):
+    if "correct" not in "".join(texts_of(answer)):
         said.append("the stored output of the solution is not 'correct'")
     return said
 
@@ -146,14 +153,13 @@ BREAKS = {
     "a path of a machine: C:": lambda nb: nb["cells"][2]["source"].insert(0, '"C:\\\\Users"\n'),
     "site-packages": lambda nb: nb["cells"][0]["outputs"].append({"output_type": "execute_result", "data": {"text/plain": ["site-packages"]}}),
     "the first cell lacks %matplotlib": lambda nb: nb["cells"][0]["source"].remove("%matplotlib inline\n"),
-    "torch is imported before": lambda nb: nb["cells"][0]["source"].insert(0, "import torch\n"),
     "2 exercises, wanted 3": lambda nb: nb["cells"].__delitem__(slice(7, None)),
     "exercise 1 does not say": lambda nb: nb["cells"][1].update(source=["**Exercise 1** (easy) Do."]),
     "exercise 2 does not say": lambda nb: nb["cells"][4].update(source=["**Exercise 3** (●○○, about 5 minutes) Do."]),
-    "1 stubs and 0 solutions": lambda nb: nb["cells"][3]["metadata"].update(tags=[]),
-    "0 stubs and 1 solutions": lambda nb: nb["cells"][2].update(source=["check(lambda: True);"]),
+    "and 0 solutions": lambda nb: nb["cells"][3]["metadata"].update(tags=[]),
+    "0 stubs": lambda nb: nb["cells"][2].update(source=["f = None   # your code"]),
+    "2 stubs": lambda nb: nb["cells"].insert(2, nb["cells"][2]),
     "in this order": lambda nb: nb["cells"].insert(2, nb["cells"].pop(3)),
-    "does not end with check": lambda nb: nb["cells"][2].update(source=["f = None   # your code"]),
     "is not 'not yet'": lambda nb: nb["cells"][2]["outputs"][0].update(text=["correct\n"]),
     "does not begin with its comment": lambda nb: nb["cells"][3]["source"].pop(0),
     "is not folded": lambda nb: nb["cells"][3]["metadata"].pop("jupyter"),
