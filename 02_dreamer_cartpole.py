@@ -4,11 +4,11 @@ Goal            See the whole algorithm at work on its smallest task: a world mo
                 a few thousand steps, and an actor and a critic that learn only inside its dreams.
 Read before     dreamer/config.py, then the files of dreamer/ in the order of their steps 1 to 12,
                 and dreamer/training/loop.py.
-Time            About 6 to 7 minutes per seed on one CPU core, with another run on the other core.
+Time            About 7 to 9 minutes per seed on one CPU core, with other work on the other.
 
 What you should see
     steps 1 to 1000       random actions; the pole falls after about 20 steps
-    steps 1000 to 4000    the reconstruction loss drops below 0.03; the evaluations climb past 150,
+    steps 1000 to 4000    the reconstruction loss drops below 0.03; the evaluations climb past 200,
                           then drift: an upright pole on a cart that rolls off the track
     from step 5000        the greedy evaluations stay at 500, the longest episode there is
 Solved means: the mean of 100 fresh greedy episodes at the end is at least 475, and the mean of the
@@ -19,6 +19,8 @@ Files written, in runs/CartPole-v1-SEED (or --output)
     metrics.jsonl         losses, returns and speed, one line every 250 steps
     checkpoint.pt         everything needed to go on after a stop: run the same command again
     summary.json          hyperparameters, versions, the return of every evaluation episode
+
+Next            03_dreamer_pendulum.py: the same for continuous actions.
 
 Try             python 02_dreamer_cartpole.py --seed 1
                 python 02_dreamer_cartpole.py --help                all hyperparameters
