@@ -21,7 +21,15 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/envs.py            Gymnasium's tasks in the agent's terms
   training/collect.py         acting and storing
   training/loop.py            act, learn at the train ratio, log, evaluate, save, resume
-  training/evaluate.py, checkpoint.py, records.py, results.py, validate.py, cli.py
+  training/offline.py         the world model alone, on random data
+  training/shipping.py        agents of runs, and the small ones that come with the course
+  training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, cli.py
+  training/experiments.py, results.py, tables.py      all runs of the README, and what is made of them
+
+What looks at it
+  visual/episodes.py          whole episodes, recorded row by row
+  visual/openloop.py          prediction with closed eyes
+  visual/figures.py, maps.py, render.py, health.py, curves.py
 """
 
 import os
