@@ -3,7 +3,7 @@
 Goal            See with your own eyes what a world model has learned: which physical quantities its latents
                 hold, how far its dreams can be trusted, and what its critic expects.
 Read before     Lessons 1 to 3; dreamer/visual/episodes.py, openloop.py and maps.py.
-Time            About 20 seconds of one CPU core for CartPole; tasks with longer episodes take longer.
+Time            About 20 seconds per task on one CPU core.
 
 What you should see
     04_tsne_TASK.png      a map of latents: states of one colour, one physical quantity, lie together
@@ -11,10 +11,12 @@ What you should see
                           which should lie within it 80 % of the time
     04_reward_TASK.png    predicted against real rewards, 1 to 15 steps after the eyes closed
     04_value_TASK.png     the critic along an episode beside the return that really came, and the
-                          probability of going on, which falls where an episode ends
+                          probability of going on, which falls where a pole falls or Acrobot's tip arrives
     04_dream_TASK.gif     reality left, a dream right, both drawn by the task's own renderer
 Everything comes from fresh episodes that no agent was trained on. What is called a dream never looked
 again after its first 5 rows; only map, critic and probability of going on are judged with open eyes.
+The pictures also show what was not learned: with closed eyes LunarLander's rewards are predicted no better
+than by their mean, and its landings come as a surprise.
 
 Files written   the five of each task above, in assets/ (or --output)
 Next            05_dreamer_acrobot.py: what if nearly every reward says the same?
