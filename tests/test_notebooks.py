@@ -76,24 +76,23 @@ def exercises(notebook):
     return said
 
 
-def checker(cell, asserted):
-    """The call check(...) with which the cell ends, alone or inside an assert, in a form to compare; else None."""
+def checkers(cell, asserted):
+    """The calls check(...) of a cell, those inside an assert or those alone, in a form to compare; a list."""
     try:
-        last = ast.parse(text_of(cell)).body[-1]
-    except (SyntaxError, IndexError):           # a magic command, or nothing but comments
-        return None
-    call = last.test if isinstance(last, ast.Assert) else getattr(last, "value", None)
-    named = isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check"
-    return ast.dump(call) if named and isinstance(last, ast.Assert) == asserted else None
+        statements = ast.parse(text_of(cell)).body
+    except SyntaxError:                         # a magic command
+        return []
+    calls = [getattr(s, "test" if asserted else "value", None) for s in statements if isinstance(s, ast.Assert) == asserted]
+    return [ast.dump(c) for c in calls if isinstance(c, ast.Call) and getattr(c.func, "id", "") == "check"]
 
 
 def exercise(cells):
     """cells: those between the text of one exercise and the next."""
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     solutions = [cell for cell in code if solution(cell)]
-    stubs = [cell for cell in code if not solution(cell) and checker(cell, asserted=False)]
+    stubs = [cell for cell in code if not solution(cell) and checkers(cell, asserted=False)]
     if len(stubs) != 1 or len(solutions) != 1 or code.index(stubs[0]) > code.index(solutions[0]):
-        return [f"{len(stubs)} stubs that end with check(...) and {len(solutions)} solutions, wanted one of each in this order"]
+        return [f"{len(stubs)} stubs with check(...) and {len(solutions)} solutions, wanted one of each in this order"]
     said, answer = [], solutions[0]
     if "".join(texts_of(stubs[0])) != "not yet\n":
         said.append("the stored output of the stub is not 'not yet'")
@@ -101,8 +100,8 @@ def exercise(cells):
         said.append("the solution does not begin with its comment")
     if answer["metadata"].get("jupyter") != {"source_hidden": True}:
         said.append("the solution is not folded")
-    if checker(answer, asserted=True) != checker(stubs[0], asserted=False):
-        said.append("the solution does not end with an assert on the same checker")
+    if checkers(answer, asserted=True) != checkers(stubs[0], asserted=False):
+        said.append("the solution does not assert the same checker")
     if "correct" not in "".join(texts_of(answer)):
         said.append("the stored output of the solution is not 'correct'")
     return said
@@ -163,7 +162,7 @@ BREAKS = {
     "is not 'not yet'": lambda nb: nb["cells"][2]["outputs"][0].update(text=["correct\n"]),
     "does not begin with its comment": lambda nb: nb["cells"][3]["source"].pop(0),
     "is not folded": lambda nb: nb["cells"][3]["metadata"].pop("jupyter"),
-    "an assert on the same checker": lambda nb: nb["cells"][3].update(source=[*nb["cells"][3]["source"][:-1], "assert check(lambda: True)"]),
+    "assert the same checker": lambda nb: nb["cells"][3].update(source=[*nb["cells"][3]["source"][:-1], "assert check(lambda: True)"]),
     "is not 'correct'": lambda nb: nb["cells"][3]["outputs"].clear(),
     "as many solutions": lambda nb: nb["cells"][0]["metadata"].update(tags=["solution"])}
 
