@@ -22,7 +22,7 @@ Try             python 01_world_model_demo.py --env CartPole-v1                 
 """
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from dreamer.training.cli import guarded, parse_flags, read_flags, start
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.offline import train_world_model
-from dreamer.training.records import write_summary
+from dreamer.training.records import versions, write_summary
 from dreamer.training.validate import ConfigError
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
@@ -97,7 +97,8 @@ def learn(config, argv, runs):
     picture = paths.ROOT / "assets" / f"01_open_loop_{named(config.env)}.png"
     figures.open_loop(config.env, rows, said, errors, CONTEXT, picture)
     summary = {"task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
-               "seconds": run.records.seconds, "errors": errors, "ratio": ratio}
+               "seconds": run.records.seconds, "config": asdict(run.config), "versions": versions(), "errors": errors,
+               "ratio": ratio}
     write_summary(run.folder / "summary.json", summary)
     print(f"files: {paths.shown(picture)}, {paths.shown(run.folder)}/summary.json, metrics.jsonl, checkpoint.pt")
     return summary
