@@ -1,7 +1,7 @@
 """Step 10: LaProp with adaptive gradient clipping, one optimiser for all parameters (Table 4).
 
 LaProp normalises the gradient by its own scale *before* momentum averages it; Adam does it after.
-A single outsized gradient therefore does not drag the momentum along: it counts as one unit among others.
+A single outsized gradient is thus divided by the scale that it has raised itself, before momentum keeps it.
 """
 
 import torch
