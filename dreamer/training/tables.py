@@ -116,16 +116,28 @@ def lessons(tasks, stored):
             done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task and "errors" in e]
             minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
-                               outcome(lesson, done) if done else "not run yet", picture(lesson, task)))
+                               outcome(lesson, done) if done else "not run yet", picture(lesson, task) if done else "-"))
     return "\n".join(lines)
 
 
 def outcome(lesson, entries):
-    """How many seeds met the bar on fresh episodes at the end, and the worst of them."""
+    """How many seeds met the whole bar, and the worst final score; and how many are still to be run, if any."""
     scores = [np.mean(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
-    met = sum(s >= lesson.bar.final if lesson.acts else s <= lesson.bar for s in scores)
     worst = f"{min(scores):.1f}" if lesson.acts else f"{max(scores):.2f}"
-    return f"{met} of {len(scores)} seeds, worst {worst}"
+    met = sum(meets(lesson, e) for e in entries)
+    planned = experiments.SEEDS[lesson.name]
+    missing = f" ({planned - len(entries)} not run yet)" if len(entries) < planned else ""
+    return f"{met} of {len(entries)} seeds{missing}, worst {worst}"
+
+
+def meets(lesson, e):
+    """Did this run meet every part of its lesson's bar?"""
+    if not lesson.acts:
+        return e["ratio"] <= lesson.bar
+    bar, scores = lesson.bar, dict(e["curve"]["greedy"])
+    window = [scores[step] for step in bar.at if step in scores]
+    held = bar.window is None or (len(window) == len(bar.at) and np.mean(window) >= bar.window)
+    return bool(np.mean(e["final"]["greedy"]) >= bar.final and held)
 
 
 def picture(lesson, task):
