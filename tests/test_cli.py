@@ -1,6 +1,5 @@
 """Lesson scripts from the outside: flags, one-line refusals, exit codes, summary, Ctrl-C, resuming."""
 
-import importlib.util
 import json
 import os
 import shlex
@@ -16,7 +15,7 @@ import pytest
 from dreamer.config import OFFICIAL, Config
 from dreamer.training.cli import Bar, parse_flags, run_lesson
 from dreamer.training.loop import Run
-from toys import tiny
+from toys import load_lesson, tiny
 
 SCRIPT = Path(__file__).parent.parent / "02_dreamer_cartpole.py"
 SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 "
@@ -25,10 +24,7 @@ SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --s
 
 def lesson():
     """The module of lesson 2."""
-    spec = importlib.util.spec_from_file_location("lesson_2", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_lesson("02_dreamer_cartpole")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Lesson 1 with toy sizes: data, world model, judgement, pictures, refusals, Ctrl-C and resuming."""
 
-import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -14,16 +13,14 @@ from dreamer.learner import Learner
 from dreamer.training.checkpoint import load
 from dreamer.visual import figures
 from dreamer.world_model.encoder import ObservationSpec
+from toys import load_lesson
 
-SCRIPT = Path(__file__).parent.parent / "01_world_model_demo.py"
 SMALL = shlex.split("--batch-size 2 --batch-length 8 --stoch 4 --train-ratio 2 --warmup 2 --device cpu")
 
 
 def lesson():
     """The module of lesson 1, with few and short held-out episodes."""
-    spec = importlib.util.spec_from_file_location("lesson_1", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_lesson("01_world_model_demo")
     module.EPISODES, module.LONGEST, module.SEGMENTS, module.SAMPLES = 20, 40, 5, 3
     return module
 

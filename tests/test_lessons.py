@@ -1,6 +1,5 @@
 """Every lesson that trains an agent: in toy size, from another folder, it does what its header says."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -13,19 +12,13 @@ import pytest
 
 from dreamer.training import paths
 from dreamer.training.shipping import load_agent
+from toys import load_lesson
 
 ROOT = Path(__file__).parent.parent
 LESSONS = {"02_dreamer_cartpole": "CartPole-v1", "03_dreamer_pendulum": "Pendulum-v1",
            "05_dreamer_acrobot": "Acrobot-v1", "06_dreamer_lunar_lander": "LunarLander-v3"}
 SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
                     "--train-ratio 4 --log-every 30 --eval-every 60 --eval-episodes 1 --final-episodes 1 --device cpu")
-
-
-def lesson(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +34,7 @@ def skip_without(name):
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys, monkeypatch):
     skip_without(name)
-    module = lesson(name)
+    module = load_lesson(name)
     monkeypatch.setattr("dreamer.visual.health.ENDS", 100)
     if name.startswith("06"):
         monkeypatch.setattr(module, "HELD_OUT", 2)
@@ -59,7 +52,7 @@ def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys
 @pytest.mark.parametrize("name", LESSONS)
 def test_the_header_says_what_the_lesson_does(name):
     """Goal, reading, minutes, expectation, bar and files; the bar in words is the bar in the code."""
-    module = lesson(name)
+    module = load_lesson(name)
     for part in ("Goal ", "Read before ", "Time ", "What you should see", "Solved means: ", "Files written"):
         assert f"\n{part}" in module.__doc__, part
     solved = re.search(r"mean of (\d+) fresh greedy episodes at the end is at least (-?\d+)", " ".join(module.__doc__.split()))
@@ -70,25 +63,25 @@ def test_the_header_says_what_the_lesson_does(name):
 
 
 def test_the_bars_of_the_course():
-    assert [lesson(name).BAR.final for name in LESSONS] == [475, -200, -100, 200]
+    assert [load_lesson(name).BAR.final for name in LESSONS] == [475, -200, -100, 200]
 
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_lessons_differ_in_task_steps_and_evaluations_only(name):
     from dataclasses import asdict
     from dreamer.config import Config
-    changed = {k for k, v in asdict(lesson(name).DEFAULTS).items() if v != getattr(Config(), k)}
+    changed = {k for k, v in asdict(load_lesson(name).DEFAULTS).items() if v != getattr(Config(), k)}
     assert changed <= {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}
 
 
 def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
-    assert lesson("06_dreamer_lunar_lander").main([*SMALL, "--env", "toys:ToyCounter-v0", "--output", "here"]) == 0
+    assert load_lesson("06_dreamer_lunar_lander").main([*SMALL, "--env", "toys:ToyCounter-v0", "--output", "here"]) == 0
     assert (tmp_path / "here" / "summary.json").exists() and not (tmp_path / "assets").exists()
     assert "panel" not in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_hold_the_panel_gives_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
-    module, blocked = lesson("06_dreamer_lunar_lander"), tmp_path / "blocked"
+    module, blocked = load_lesson("06_dreamer_lunar_lander"), tmp_path / "blocked"
     blocked.write_text("")
     monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
     monkeypatch.setattr(module, "load_agent", lambda path: (None, module.DEFAULTS))
@@ -104,7 +97,7 @@ def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
     def missing(env_id):
         raise gym.error.DependencyNotInstalled("Box2D is not installed, you can install it by run `pip install swig`")
     monkeypatch.setattr("dreamer.training.envs.gym.make", missing)
-    assert lesson("06_dreamer_lunar_lander").main(SMALL) == 1
+    assert load_lesson("06_dreamer_lunar_lander").main(SMALL) == 1
     out, err = capsys.readouterr()
     assert err.startswith("error: LunarLander-v3 needs a package that is not installed: Box2D") and err.count("\n") == 1
     assert "pip install 'gymnasium[box2d]'" in err and "panel" not in out
@@ -112,7 +105,7 @@ def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
 
 def test_help_of_lesson_6_trains_nothing(tmp_path):
     with pytest.raises(SystemExit) as stop:
-        lesson("06_dreamer_lunar_lander").main(["--help"])
+        load_lesson("06_dreamer_lunar_lander").main(["--help"])
     assert stop.value.code == 0 and not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,5 @@
 """What lessons look with: recorded rows, windows, honest open loop, drawn observations, maps, and script 04."""
 
-import importlib.util
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +19,8 @@ from dreamer.visual import maps, openloop
 from dreamer.visual.episodes import Episode, latents, record
 from dreamer.visual.render import Painter, beside, no_window, save_gif
 from dreamer.world_model.rssm import features
-from toys import tiny
+from toys import load_lesson, tiny
 
-SCRIPT = Path(__file__).parent.parent / "04_visualize.py"
 DRAWN = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
 
 
@@ -373,9 +371,7 @@ def test_dream_beside_reality(cartpole, tmp_path):
 def lesson(tiny_size, tmp_path, monkeypatch):
     """The module of lesson 4, with small numbers, in a folder without agents."""
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("lesson_4", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_lesson("04_visualize")
     for name, value in {"GREEDY": 3, "RANDOM": 8, "LONGEST": 30, "STATES": 30, "CONTEXT": 3, "HORIZON": 5, "SAMPLES": 3,
                         "REWARD_HORIZON": 4, "FRAMES": 8}.items():
         assert hasattr(module, name)

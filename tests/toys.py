@@ -4,6 +4,9 @@ Ids are written "toys:ToyCounter-v0": Gymnasium then imports this module whereve
 also in the processes of asynchronous environments.
 """
 
+import importlib.util
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
@@ -11,6 +14,14 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from dreamer.config import SIZES, Config, Size
 
 TINY = Size(deter=64, hidden=16, classes=4, depth=2)
+
+
+def load_lesson(name):
+    """A fresh module of a lesson's script, e.g. 02_dreamer_cartpole."""
+    spec = importlib.util.spec_from_file_location(f"lesson_{name}", Path(__file__).parent.parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def tiny(**changes):
