@@ -176,7 +176,8 @@ def test_ctrl_c_explains_how_to_resume(capsys, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_a_real_script_from_another_folder_is_interrupted_and_resumed(tmp_path):
     command = [sys.executable, str(SCRIPT), *SMALL, "--output", "out/run", "--envs", "2", "--async-envs", "--log-every", "1"]
-    process = subprocess.Popen([*command, "--steps", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)         # noqa: E731  deaf, if the tests run in the background
+    process = subprocess.Popen([*command, "--steps", "100000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     log = tmp_path / "out" / "run" / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 12):
         time.sleep(0.1)
