@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -186,3 +187,14 @@ def test_a_real_script_from_another_folder_is_interrupted_and_resumed(tmp_path):
     assert process.returncode == 130 and "To go on from the checkpoint" in err and "Traceback" not in err
     done = subprocess.run([*command, "--steps", "60"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr and "files: out/run/summary.json" in done.stdout
+
+
+def test_the_official_recipe_is_what_the_configuration_says_of_the_paper():
+    """Every "(paper: ...)" with a number in dreamer/config.py agrees with OFFICIAL, or with the value itself."""
+    text = (Path(__file__).parent.parent / "dreamer" / "config.py").read_text(encoding="utf-8")
+    notes = re.findall(r'^    (\w+): \w+ = .*\n    """.*\(paper: ([^)]*)\)', text, flags=re.MULTILINE)
+    numbers = {name: [float(n) for n in re.findall(r"\d[\d.]*(?:e-?\d+)?", note)] for name, note in notes}
+    assert len([name for name, found in numbers.items() if found]) >= 12
+    for name, found in numbers.items():
+        if found:
+            assert OFFICIAL[name] in found, name
