@@ -7,7 +7,7 @@ from .envs import Environments
 
 
 def shipped(env_id):
-    """assets/checkpoints/TASK.pt: the averaged agent of one published run, in half precision."""
+    """assets/checkpoints/TASK.pt: the averaged agent of one run, in half precision (README: which)."""
     return paths.ROOT / "assets" / "checkpoints" / f"{env_id}.pt"
 
 

@@ -48,11 +48,15 @@ def stack(rows):
 
 
 @torch.no_grad()
+def observe(agent, obs, prev_action, draw):
+    """The posterior along rows (M, L, ...) from the zero state on: deter, stoch and raw logits."""
+    world, (count, length) = agent.world_model, prev_action.shape[:2]
+    first = torch.zeros(count, length, dtype=torch.bool)
+    return world.rssm.observe(world.encoder(world.see(obs)), prev_action, first, world.rssm.initial(count), draw)
+
+
 def latents(agent, episode, draw):
     """The posterior along one episode: deter (L+1, D), stoch (L+1, S, C)."""
-    world = agent.world_model
-    first = torch.zeros(1, len(episode), dtype=torch.bool)
-    first[0, 0] = True
-    tokens = world.encoder(world.see(episode.obs)).unsqueeze(0)                 # (1, L+1, E)
-    deter, stoch, _ = world.rssm.observe(tokens, episode.prev_action.unsqueeze(0), first, world.rssm.initial(1), draw)
+    obs = {key: value.unsqueeze(0) for key, value in episode.obs.items()}
+    deter, stoch, _ = observe(agent, obs, episode.prev_action.unsqueeze(0), draw)
     return deter[0], stoch[0]

@@ -18,7 +18,7 @@ from ..behavior.returns import lambda_return
 from ..distributions import Draw
 from ..world_model.model import kl_losses
 from ..world_model.rssm import features
-from .episodes import record
+from .episodes import observe, record
 from .openloop import decode, error, extrapolate, open_loop, segments
 
 CONTEXT, HORIZON, SAMPLES = 5, 15, 4        # rows looked at, steps ahead, dreams averaged
@@ -55,13 +55,6 @@ def posterior(agent, episodes, draw):
     obs = {key: side_by_side(lambda e, key=key: e.obs[key]) for key in episodes[0].obs}
     walk = observe(agent, obs, side_by_side(lambda e: e.prev_action), draw)
     return [tuple(x[i, :len(e)] for x in walk) for i, e in enumerate(episodes)]
-
-
-def observe(agent, obs, prev_action, draw):
-    """The posterior along rows (M, L, ...) from the zero state on: deter, stoch and raw logits."""
-    world, (count, length) = agent.world_model, prev_action.shape[:2]
-    first = torch.zeros(count, length, dtype=torch.bool)
-    return world.rssm.observe(world.encoder(world.see(obs)), prev_action, first, world.rssm.initial(count), draw)
 
 
 def windows(episodes, most):

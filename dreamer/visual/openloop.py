@@ -8,6 +8,7 @@ import torch
 
 from ..distributions import symexp
 from ..world_model.rssm import features
+from .episodes import observe
 
 
 def segments(episodes, length, every=1):
@@ -34,11 +35,9 @@ def open_loop(agent, rows, context, draw, samples=1):
     `samples` dreams, vector (samples, B, H, V) in the task's own units if the task has floats, image (samples, B, H,
     64, 64, C) if it has pictures, reward (samples, B, H) and continues (samples, B, H), the probability that the episode goes on.
     """
-    world, rssm = agent.world_model, agent.world_model.rssm
-    count = len(rows["reward"])
-    tokens = world.encoder(world.see({k: v[:, :context] for k, v in rows["obs"].items()}))
-    never = torch.zeros(count, context, dtype=torch.bool)
-    deter, stoch, _ = rssm.observe(tokens, rows["prev_action"][:, :context], never, rssm.initial(count), draw)
+    rssm, count = agent.world_model.rssm, len(rows["reward"])
+    seen = {k: v[:, :context] for k, v in rows["obs"].items()}
+    deter, stoch, _ = observe(agent, seen, rows["prev_action"][:, :context], draw)
     deter, stoch = (x[:, -1].repeat(samples, *[1] * (x.dim() - 2)) for x in (deter, stoch))     # (samples * B, ...)
     states = []
     for t in range(context, rows["reward"].shape[1]):
