@@ -43,11 +43,14 @@ class Run:
     """One training run of one seed in one folder.
 
     Raises ConfigError, TaskError (envs.py), CheckpointError (checkpoint.py) or OSError (the folder
-    cannot be written). `command`: the command line, for summary.json.
+    cannot be written). `command`: the command line, for summary.json. `watchers`: functions that are
+    called as watch(run, event, values) after "start", "log", "evaluate", "save" and "end"; values is what
+    was written, a dict. One that sets run.enough to a reason, a text, ends the training there.
     """
 
-    def __init__(self, config, command=None):
+    def __init__(self, config, command=None, watchers=()):
         validate(config)
+        self.watchers, self.enough = tuple(watchers), ""
         self.command = shlex.join(sys.argv) if command is None else command
         self.device = pick_device(config.device)
         keep_memory()
@@ -94,9 +97,10 @@ class Run:
                 self.checkpoint.unlink(missing_ok=True)
             elif self.checkpoint.exists():
                 self.load()
+            self.tell("start", {"step": self.step})
             self.collector.begin()
             with self.records.open(self.step):
-                while self.step < self.config.steps:
+                while self.step < self.config.steps and not self.enough:
                     self.advance()
             self.save()
             summary = self.finish()
@@ -114,9 +118,13 @@ class Run:
         self.learn()
         self.records.tick(self.step)
         if self.passed(before, self.config.log_every):
-            self.records.write(self.step, self.learner.updates, self.envs.episodes, self.collector.recent)
+            self.tell("log", self.records.write(self.step, self.learner.updates, self.envs.episodes, self.collector.recent))
         if self.passed(before, self.config.eval_every):
             self.evaluate()
+
+    def tell(self, event, values):
+        for watch in self.watchers:
+            watch(self, event, values)
 
     def passed(self, before, interval):
         """Was a multiple of `interval` reached since step `before`?"""
@@ -165,6 +173,7 @@ class Run:
         self.evaluations.append({"step": self.step, **scores})
         self.records.say(f"{self.folder.name} step {self.step}: mean return greedy {np.mean(scores['greedy']):.1f}, "
                          f"sampled {np.mean(scores['sampled']):.1f}")
+        self.tell("evaluate", self.evaluations[-1])
 
     def finish(self):
         """Evaluate the final agent and write summary.json."""
@@ -174,7 +183,10 @@ class Run:
             "updates": self.learner.updates, "seconds": self.records.seconds, "command": self.command,
             "config": asdict(config), "versions": versions(), "evaluations": self.evaluations,
             "final": self.scores(config.final_episodes, derived_seed(config.seed, 2))}
+        if self.enough:
+            summary["stopped"] = self.enough
         write_summary(self.folder / "summary.json", summary)
+        self.tell("end", summary)
         return summary
 
     # ------------------------------------------------------------------ checkpoints
@@ -204,6 +216,7 @@ class Run:
             "replay": self.replay.state_dict(), "collector": self.collector.state_dict(),
             "records": self.records.state_dict(), "evaluations": self.evaluations,
             "began": self.began, "saved_at": self.saved_at})
+        self.tell("save", {"step": self.step, "path": str(self.checkpoint)})
 
     def load(self):
         """Take up a run where its checkpoint left it. Raises CheckpointError if it does not fit."""

@@ -65,7 +65,7 @@ class Records:
             self.sums[name] = (total + float(value), count + 1)
 
     def write(self, step, updates, episodes, recent):
-        """Append one line to metrics.jsonl. Raises DivergenceError if a mean is NaN or infinite."""
+        """Append one line to metrics.jsonl and return it, a dict. Raises DivergenceError if a mean is NaN or infinite."""
         means = {name: total / count for name, (total, count) in self.sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
@@ -79,6 +79,7 @@ class Records:
         self.sums = {}
         shown = {"return": score, **{k: means.get(f"loss_{k}") for k in ("rec", "policy", "value")}, "upd/s": rate}
         self.bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items() if v is not None})
+        return line
 
     def say(self, text):
         """Print a line above the progress bar."""
