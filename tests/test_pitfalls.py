@@ -33,7 +33,7 @@ from dreamer.optimizer import LaProp
 from dreamer.training.envs import wrap
 from dreamer.training.replay import Replay
 from dreamer.world_model.decoder import Decoder
-from dreamer.world_model.encoder import Encoder, ObservationSpec
+from dreamer.world_model.encoder import Encoder, ObservationSpec, one_hots
 from dreamer.world_model.model import TwoHotHead
 from dreamer.world_model.rssm import features
 
@@ -414,9 +414,26 @@ def test_pitfall_20_the_decoder_sums_over_all_numbers_of_an_observation():
     decoder = Decoder(ObservationSpec(vector=5, symbols=(3, 3), image=1), 8, 8, 8, 1, 1)
     obs = {"vector": torch.full((2, 5), math.e ** 3 - 1), "symbols": torch.zeros(2, 2),
            "image": torch.full((2, 64, 64, 1), 255, dtype=torch.uint8)}
-    output = {"vector": torch.ones(2, 5), "symbols": [torch.zeros(2, 3)] * 2, "image": torch.full((2, 64, 64, 1), 0.5)}
+    output = {"vector": torch.ones(2, 5), "symbols": torch.zeros(2, 2, 3), "image": torch.full((2, 64, 64, 1), 0.5)}
     expected = 5 * 2 ** 2 + 2 * math.log(3) + 64 * 64 * 0.5 ** 2
     torch.testing.assert_close(decoder.loss(output, obs), torch.full((2,), expected))
+
+
+def test_symbols_of_different_class_counts_are_judged_one_by_one():
+    spec, generator = ObservationSpec(vector=2, symbols=(3, 2, 5)), torch.Generator().manual_seed(0)
+    decoder = Decoder(spec, 8, 8, 8, 1, 1)
+    deter, stoch = (torch.randn(4, *size, generator=generator) for size in ((8,), (2, 4)))
+    obs = {"vector": torch.zeros(4, 2), "symbols": torch.tensor([[2, 1, 4], [0, 0, 0], [1, 1, 3], [2, 0, 1]])}
+    flat = decoder.out(decoder.mlp(torch.cat([stoch.flatten(1), deter], -1)))
+    expected = (flat[:, :2] ** 2).sum(-1)
+    for m, logits in enumerate(flat[:, 2:].split([3, 2, 5], -1)):
+        expected = expected + F.cross_entropy(logits, obs["symbols"][:, m], reduction="none")
+    torch.testing.assert_close(decoder.loss(decoder(deter, stoch), obs), expected)
+
+
+def test_one_hots_of_symbols_stand_side_by_side():
+    expected = torch.tensor([[0, 0, 1, 0, 1, 1, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0, 0, 0, 0, 1.0]])
+    assert torch.equal(one_hots(torch.tensor([[2, 1, 0], [0, 0, 4]]), (3, 2, 5)), expected)
 
 
 # ------------------------------------------------------------------ two-hot and critic

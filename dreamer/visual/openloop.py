@@ -33,7 +33,8 @@ def open_loop(agent, rows, context, draw, samples=1):
 
     rows: see `segments`. The state before the first row is the zero state. Returns, for each of
     `samples` dreams, vector (samples, B, H, V) in the task's own units if the task has floats, image (samples, B, H,
-    64, 64, C) if it has pictures, reward (samples, B, H) and continues (samples, B, H), the probability that the episode goes on.
+    64, 64, C) if it has pictures, symbols (samples, B, H, M), the likeliest ones, if it has symbols, reward
+    (samples, B, H) and continues (samples, B, H), the probability that the episode goes on.
     """
     rssm, count = agent.world_model.rssm, len(rows["reward"])
     seen = {k: v[:, :context] for k, v in rows["obs"].items()}
@@ -50,7 +51,7 @@ def open_loop(agent, rows, context, draw, samples=1):
 
 @torch.no_grad()
 def decode(agent, deter, stoch):
-    """What the heads say of states (..., D), (..., S, C): vector, image, reward, continues (see `open_loop`)."""
+    """What the heads say of states (..., D), (..., S, C): vector, image, symbols, reward, continues (see `open_loop`)."""
     world, feature = agent.world_model, features(deter, stoch)
     output = world.decoder(deter, stoch)
     said = {"reward": world.reward.mean(world.reward(feature)),
@@ -59,6 +60,8 @@ def decode(agent, deter, stoch):
         said["vector"] = symexp(output["vector"]) * world.standardize.std + world.standardize.mean
     if "image" in output:
         said["image"] = output["image"]
+    if "symbols" in output:
+        said["symbols"] = output["symbols"].argmax(-1)
     return said
 
 

@@ -39,6 +39,13 @@ class ImageDecoder(nn.Module):
         return self.out(F.interpolate(x, scale_factor=2)).sigmoid().permute(0, 2, 3, 1)
 
 
+def side_by_side(flat, classes):
+    """Logits of M symbols in one row (..., sum(classes)) -> one symbol a row (..., M, max(classes)), -inf where none is."""
+    most = max(classes)
+    taken = torch.arange(most, device=flat.device) < torch.tensor(classes, device=flat.device).unsqueeze(-1)
+    return flat.new_full((*flat.shape[:-1], len(classes), most), -torch.inf).masked_scatter(taken, flat)
+
+
 class Decoder(nn.Module):
     def __init__(self, spec, deter, stoch, units, depth, blocks, layers=3):
         super().__init__()
@@ -52,13 +59,16 @@ class Decoder(nn.Module):
     def forward(self, deter, stoch):
         """deter (..., D), stoch (..., S, C) -> dict of predictions.
 
-        vector (..., V): symlog of the standardised observation; symbols: list of M logits
-        (..., classes); image (..., 64, 64, C) in [0, 1]. Note the order: stoch comes first here.
+        vector (..., V): symlog of the standardised observation; symbols: logits (..., M, most classes),
+        -inf beyond a symbol's own; image (..., 64, 64, C) in [0, 1]. Note the order: stoch comes first here.
         """
         stoch, lead, output = stoch.flatten(-2), deter.shape[:-1], {}
         if self.mlp:
             flat = self.out(self.mlp(torch.cat([stoch, deter], -1)))
-            output["vector"], *output["symbols"] = flat.split([self.spec.vector, *self.spec.symbols], -1)
+            if self.spec.vector:
+                output["vector"] = flat[..., :self.spec.vector]
+            if self.spec.symbols:
+                output["symbols"] = side_by_side(flat[..., self.spec.vector:], self.spec.symbols)
         if self.image:
             picture = self.image(deter.flatten(0, -2), stoch.flatten(0, -2))
             output["image"] = picture.unflatten(0, lead)
@@ -73,9 +83,9 @@ class Decoder(nn.Module):
         loss = 0
         if self.spec.vector:
             loss = loss + ((output["vector"] - symlog(obs["vector"])) ** 2).sum(-1)
-        for i, logits in enumerate(output.get("symbols", ())):
-            truth = obs["symbols"][..., i].long().unsqueeze(-1)
-            loss = loss - logits.log_softmax(-1).gather(-1, truth).squeeze(-1)
+        if self.spec.symbols:
+            truth = obs["symbols"].long().unsqueeze(-1)                         # (..., M, 1)
+            loss = loss - output["symbols"].log_softmax(-1).gather(-1, truth).sum((-2, -1))
         if self.spec.image:
             loss = loss + ((output["image"] - obs["image"].float() / 255) ** 2).sum((-3, -2, -1))
         return loss

@@ -94,6 +94,13 @@ class ImageEncoder(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)                     # (N, 4 * 4 * channels)
 
 
+def one_hots(symbols, classes):
+    """M integers (..., M), the m-th of them below classes[m] -> their one-hots side by side, (..., sum(classes))."""
+    ends = torch.tensor(classes, device=symbols.device).cumsum(0)
+    starts = ends - torch.tensor(classes, device=symbols.device)                 # (M,) where each one-hot begins
+    return torch.zeros(*symbols.shape[:-1], sum(classes), device=symbols.device).scatter_(-1, symbols + starts, 1.0)
+
+
 class Encoder(nn.Module):
     """Observation dict -> token (..., E). Floats are symlogged, symbols are one-hot, Eq. 9."""
 
@@ -110,8 +117,8 @@ class Encoder(nn.Module):
         flat, tokens = [], []
         if self.spec.vector:
             flat.append(symlog(obs["vector"]))                                   # (..., V)
-        for i, classes in enumerate(self.spec.symbols):
-            flat.append(F.one_hot(obs["symbols"][..., i].long(), classes).float())
+        if self.spec.symbols:
+            flat.append(one_hots(obs["symbols"].long(), self.spec.symbols))      # (..., sum of classes)
         if flat:
             tokens.append(self.mlp(torch.cat(flat, -1)))                         # (..., U)
         if self.image:
