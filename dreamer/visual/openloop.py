@@ -51,7 +51,7 @@ def open_loop(agent, rows, context, draw, samples=1):
 
 @torch.no_grad()
 def decode(agent, deter, stoch):
-    """What the heads say of states (..., D), (..., S, C): vector, image, symbols, reward, continues (see `open_loop`)."""
+    """What the heads say of (..., D), (..., S, C): vector, image, symbols, reward, continues; see `open_loop`."""
     world, feature = agent.world_model, features(deter, stoch)
     output = world.decoder(deter, stoch)
     said = {"reward": world.reward.mean(world.reward(feature)),

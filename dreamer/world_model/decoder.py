@@ -40,7 +40,7 @@ class ImageDecoder(nn.Module):
 
 
 def side_by_side(flat, classes):
-    """Logits of M symbols in one row (..., sum(classes)) -> one symbol a row (..., M, max(classes)), -inf where none is."""
+    """Logits of M symbols in one row (..., sum(classes)) -> a row each (..., M, max(classes)), filled with -inf."""
     most = max(classes)
     taken = torch.arange(most, device=flat.device) < torch.tensor(classes, device=flat.device).unsqueeze(-1)
     return flat.new_full((*flat.shape[:-1], len(classes), most), -torch.inf).masked_scatter(taken, flat)
