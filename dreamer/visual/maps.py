@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..behavior.returns import lambda_return
 from ..world_model.rssm import features
-from .episodes import latents
+from .episodes import latents, observe
 from .openloop import decode, open_loop, segments
 
 REAL, DREAM, CRITIC = "black", "tab:blue", "tab:orange"
@@ -56,14 +56,10 @@ TASKS = {
 @torch.no_grad()
 def states(agent, episodes, draw, count=None):
     """Posterior features (n, D + S*C) and observations (n, V) along episodes; `count` of them at random, or all."""
-    world = agent.world_model
-
     def pad(of):            # side by side, the short ones filled up: (E, L, ...)
         return pad_sequence([of(e) for e in episodes], batch_first=True)
-    seen, action = pad(lambda e: e.obs["vector"]), pad(lambda e: e.prev_action)
-    exists = pad(lambda e: torch.ones(len(e), dtype=torch.bool))
-    tokens = world.encoder(world.see({"vector": seen}))
-    deter, stoch, _ = world.rssm.observe(tokens, action, torch.zeros_like(exists), world.rssm.initial(len(episodes)), draw)
+    seen, exists = pad(lambda e: e.obs["vector"]), pad(lambda e: torch.ones(len(e), dtype=torch.bool))
+    deter, stoch, _ = observe(agent, {"vector": seen}, pad(lambda e: e.prev_action), draw)
     feature, seen = features(deter, stoch)[exists], seen[exists]
     chosen = torch.randperm(len(seen), generator=draw.generator)[:count]
     return feature[chosen], seen[chosen]
