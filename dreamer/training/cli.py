@@ -20,6 +20,7 @@ from .records import DivergenceError
 from .validate import ConfigError, flag, suggestion, validate
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130      # exit codes
+RECIPES = {"official": OFFICIAL, "course": {name: getattr(Config(), name) for name in OFFICIAL}}
 
 
 @dataclass(frozen=True)
@@ -54,30 +55,44 @@ def mean(values):
 # ------------------------------------------------------------------ flags
 
 def parse_flags(defaults, argv, about=""):
-    """Config from a command line. `--recipe official` replaces the defaults before all other flags count.
+    """Config from a command line. `--recipe` replaces the defaults before all other flags count.
 
     Raises ConfigError with one sentence, or SystemExit(0) after --help.
     """
     given = dict(read_flags(argv))
-    if given.get("recipe", defaults.recipe) == "official":
-        defaults = replace(defaults, **OFFICIAL)
+    return validate(ask_tyro(with_recipe(defaults, given.get("recipe")), argv, about, Path(sys.argv[0]).name))
+
+
+def with_recipe(config, wanted):
+    """`config` with all values in which the recipes differ, if it is of another recipe than the `wanted` one."""
+    return config if wanted in (None, config.recipe) else replace(config, **RECIPES[wanted])
+
+
+def ask_tyro(defaults, argv, about, program):
+    """An instance of the dataclass of `defaults` from flags that `read_flags` lets through, or all of --help."""
     refusal = io.StringIO()
     try:
         with contextlib.redirect_stderr(refusal):
-            config = tyro.cli(Config, prog=Path(sys.argv[0]).name, default=defaults, args=argv,
-                              description=about.strip().partition("\n")[0])
+            return tyro.cli(type(defaults), prog=program, default=defaults, args=argv,
+                            description=about.strip().partition("\n")[0])
     except SystemExit as stop:
         if not stop.code:
             raise
         raise ConfigError(f"cannot read the flags {shlex.join(argv)}; --help lists them all") from None
-    return validate(config)
 
 
-def read_flags(argv):
-    """Yield (field name, text or None) for each flag; raise ConfigError for the first that is wrong."""
-    kinds = {field.name: field.type for field in fields(Config)}
+def read_flags(argv, classes=(Config,), word_for=None):
+    """Yield (field name, text or None) for each flag; raise ConfigError for the first that is wrong.
+
+    classes: the dataclasses whose fields are flags. word_for: the field that a first word without -- is for.
+    """
+    kinds = {field.name.rstrip("_"): field.type for kind in classes for field in fields(kind)}
     words = list(argv)
     while words:
+        if word_for and not words[0].startswith("-"):
+            yield word_for, words.pop(0)
+            word_for = None
+            continue
         word, equals, value = words.pop(0).partition("=")
         if word in ("-h", "--help"):
             continue
@@ -125,16 +140,20 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
     """
     def work(argv, runs):
         config = parse_flags(defaults, argv, about)
-        run = start(config, argv, runs)
-        if config.steps <= config.prefill:
-            print(f"note: all {config.steps} steps are random prefill, nothing will be learned")
-        report(run.train(), run.folder, bar if config.env == defaults.env else None)
+        train(start(config, argv, runs), bar if config.env == defaults.env else None)
     return guarded(work, argv)
 
 
-def start(config, argv, runs):
+def train(run, bar=None):
+    """The whole of a run, reported."""
+    if run.config.steps <= run.config.prefill:
+        print(f"note: all {run.config.steps} steps are random prefill, nothing will be learned")
+    report(run.train(), run.folder, bar)
+
+
+def start(config, argv, runs, watchers=()):
     """A Run of `config`, announced, and remembered in `runs`."""
-    run = Run(config, command_line(argv))
+    run = Run(config, command_line(argv), watchers)
     runs.append(run)
     print(f"{config.env}, seed {config.seed}, on {run.device}; writing to {shown(run.folder)}")
     return run
@@ -163,7 +182,10 @@ def guarded(work, argv=None):
 
 
 def command_line(argv):
-    return shlex.join(["python", sys.argv[0], *argv])
+    """What to type to get here again; sys.argv[0] of `python -m dreamer` is the file dreamer/__main__.py."""
+    file = Path(sys.argv[0])
+    program = ["-m", "dreamer"] if (file.parent.name, file.name) == ("dreamer", "__main__.py") else [sys.argv[0]]
+    return shlex.join(["python", *program, *argv])
 
 
 def refuse(error, code):
@@ -174,6 +196,7 @@ def refuse(error, code):
 def interrupted(run, argv):
     """Say where the stopped run stands and how to go on with it."""
     if run is None:
+        print("\nstopped", file=sys.stderr)
         return INTERRUPTED
     where = f"the checkpoint of step {run.saved_at}" if run.saved_at else "the beginning (there is no checkpoint yet)"
     again = command_line([word for word in argv if word != "--no-resume"])
