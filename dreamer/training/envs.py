@@ -4,8 +4,7 @@ The agent sees a dict of `vector`, `symbols` and `image` (see world_model/encode
 float vectors: one-hot for discrete actions, about [-1, 1] for continuous ones.
 """
 
-import multiprocessing
-import signal
+import os
 
 import gymnasium as gym
 import numpy as np
@@ -14,17 +13,17 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import ClipAction, RescaleAction
 
 from ..world_model.encoder import IMAGE_SIZE, ObservationSpec
+from . import workers
+from .guard import TROUBLE, Guarded, TaskError, first_line, keys_of, named, told
+from .records import DivergenceError
 
 SUPPORTED = ("Box of floats, Box of 64x64 uint8 images (height, width, channels), Discrete, MultiDiscrete, "
              "MultiBinary, and a flat Dict of these")
-
-
-class TaskError(Exception):
-    """Something about the task is wrong; the message says what, and what would be right."""
+MOST_CLASSES = 2 ** 15      # of one symbol: replay keeps symbols in 16 bits
 
 
 def make(env_id):
-    """gym.make; raises TaskError with one sentence for what usually goes wrong."""
+    """gym.make; raises TaskError with one sentence for whatever goes wrong."""
     try:
         return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:
@@ -32,17 +31,19 @@ def make(env_id):
                         "(for LunarLander: pip install 'gymnasium[box2d]')") from None
     except (gym.error.Error, ImportError) as error:
         raise TaskError(f"cannot make the environment {env_id!r}: {first_line(error)}") from None
+    except (Exception, SystemExit) as error:
+        raise TaskError(f"cannot make the environment {env_id!r}: {told(error)}") from error
 
 
-def make_worker(env_id):
-    """An environment ready to step; in a process of its own it leaves Ctrl-C to the main process."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return wrap(make(env_id))
-
-
-def first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def make_worker(env_id, owner):
+    """An environment ready to step, in the process of id `owner` or in one of its own."""
+    if os.getpid() == owner:
+        return Guarded(wrap(make(env_id)))
+    workers.follow_parent()
+    try:
+        return Guarded(wrap(make(env_id)))
+    except TaskError as error:
+        raise SystemExit(f"error: {error}") from None       # one line, where another exception would print its stack
 
 
 def wrap(env):
@@ -54,11 +55,6 @@ def wrap(env):
 
 def is_image(space):
     return isinstance(space, Box) and len(space.shape) == 3
-
-
-def keys_of(space):
-    """(key, space) pairs in alphabetical order; a space that is no Dict has the one key ''."""
-    return sorted(space.spaces.items()) if isinstance(space, Dict) else [("", space)]
 
 
 def classes_of(space):
@@ -78,6 +74,8 @@ def observation_spec(space):
             image += check_image(key, part)
         elif classes_of(part):
             symbols += classes_of(part)
+            if max(symbols) > MOST_CLASSES:
+                raise TaskError(f"{named(key)} is a symbol of {max(symbols)} classes; supported are {MOST_CLASSES}")
         elif isinstance(part, Box) and len(part.shape) <= 1 and np.issubdtype(part.dtype, np.number):
             vector += int(np.prod(part.shape))
         else:
@@ -85,18 +83,6 @@ def observation_spec(space):
     if not (vector or symbols or image):
         raise TaskError(f"the observation space {space} is empty; supported are: {SUPPORTED}")
     return ObservationSpec(vector, symbols, image)
-
-
-def declared_bounds(space):
-    """Largest absolute value that each of the V floats of an observation may take; 0 where unbounded. (V,)"""
-    parts = [np.maximum(np.abs(part.low), np.abs(part.high)).ravel() for _, part in keys_of(space)
-             if isinstance(part, Box) and not is_image(part)]
-    bounds = np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
-    return np.where(np.isfinite(bounds), bounds, 0)
-
-
-def named(key):
-    return f"observation {key!r}" if key else "the observation"
 
 
 def check_image(key, space):
@@ -107,15 +93,6 @@ def check_image(key, space):
         raise TaskError(f"{named(key)} is an image of shape {space.shape}; supported is ({IMAGE_SIZE}, {IMAGE_SIZE}, "
                         "channels): wrap the environment in gymnasium.wrappers.ResizeObservation")
     return space.shape[2]
-
-
-def check_first(env):
-    """Reset once and compare the shapes of what comes with what the environment declares."""
-    obs = env.reset(seed=0)[0]
-    for key, space in keys_of(env.observation_space):
-        value = np.asarray(obs[key] if key else obs)
-        if value.shape != space.shape:
-            raise TaskError(f"{named(key)} has shape {value.shape}, but the environment declares {space.shape}")
 
 
 def action_spec(space):
@@ -136,17 +113,30 @@ class Environments:
     same episodes as one that was never stopped.
     """
 
-    def __init__(self, env_id, count, seed, asynchronous=False):
-        probe = make(env_id)
+    def __init__(self, env_id, count, seed, asynchronous=False, timeout=0):
+        probe = Guarded(make(env_id))
         self.space, self.action_space = probe.observation_space, probe.action_space
         self.spec = observation_spec(self.space)
         self.actions, self.discrete = action_spec(self.action_space)
-        check_first(probe)
-        probe.close()
-        kind = AsyncVectorEnv if asynchronous else SyncVectorEnv
-        self.envs = kind([lambda: make_worker(env_id)] * count, autoreset_mode=AutoresetMode.DISABLED)
-        self.count, self.seed = count, seed
+        self.env_id, self.count, self.seed = env_id, count, seed
         self.episodes, self.steps = 0, 0        # episodes begun; environment steps, resets not counted
+        self.asynchronous, self.timeout = asynchronous, timeout or None
+        self.answered(probe.reset(seed=0))
+        probe.close()
+        self.envs = self.start()
+
+    def start(self):
+        """All copies: in this process, or each in one of its own. Raises TaskError."""
+        env_id, owner = self.env_id, os.getpid()
+        kind = AsyncVectorEnv if self.asynchronous else SyncVectorEnv
+        try:
+            return kind([lambda: make_worker(env_id, owner)] * self.count, autoreset_mode=AutoresetMode.DISABLED)
+        except TaskError:
+            raise
+        except (EOFError, OSError):
+            raise TaskError(f"a process of {env_id} ended before it had begun") from None
+        except Exception as error:
+            raise TaskError(f"cannot make {self.count} environments {env_id!r}: {told(error)}") from error
 
     def reset(self, mask=None):
         """Start new episodes where mask (N,) is set (None: everywhere); returns all observations."""
@@ -155,15 +145,41 @@ class Environments:
         for i in np.flatnonzero(mask):
             seeds[i] = int(np.random.SeedSequence([self.seed, self.episodes]).generate_state(1)[0])
             self.episodes += 1
-        return self.convert(self.envs.reset(seed=seeds, options={"reset_mask": mask})[0])
+        return self.convert(self.ask("reset", seed=seeds, options={"reset_mask": mask})[0])
 
     def step(self, action):
         """action (N, A) -> obs dict of (N, ...), reward, is_terminal, is_last (N,)."""
         self.steps += self.count
+        if not np.isfinite(action).all():
+            raise DivergenceError(f"the agent's action is not finite at environment step {self.steps}; a smaller --lr may help")
         chosen = action.argmax(-1) + getattr(self.action_space, "start", 0) if self.discrete else action
-        obs, reward, terminated, truncated, _ = self.envs.step(chosen)
-        self.check("the reward", reward, np.isfinite(reward), "not finite")
-        return self.convert(obs), reward.astype(np.float32), terminated, terminated | truncated
+        obs, reward, terminated, truncated, _ = self.ask("step", actions=chosen)
+        reward = self.single("the reward", reward)
+        return self.convert(obs), reward, terminated, terminated | truncated
+
+    def ask(self, what, **arguments):
+        """Reset or step everywhere. Raises TaskError if one of them fails, is gone, or takes longer than `timeout`.
+
+        Only environments in processes of their own can be given up: no system-independent way leads out of
+        a step in this process, other than Ctrl-C.
+        """
+        if not self.asynchronous:
+            return self.answered(getattr(self.envs, what)(**arguments))
+        try:
+            return self.answered(workers.ask(self.envs, self.timeout, what, arguments))
+        except workers.NoAnswer as problem:
+            raise self.failed(problem) from None
+
+    def answered(self, answer):
+        """`answer` of a reset or step, unless some environment speaks of trouble in it: then TaskError."""
+        trouble = answer[-1].get(TROUBLE)
+        if trouble is None:
+            return answer
+        found = {0: trouble} if isinstance(trouble, str) else {i: text for i, text in enumerate(trouble) if text}
+        raise self.failed("; ".join(f"in environment {i}, {text}" for i, text in found.items()))
+
+    def failed(self, problem):
+        return TaskError(f"{self.env_id} failed at environment step {self.steps}: {problem}")
 
     def convert(self, obs):
         """Gymnasium's batched observation -> dict of vector, symbols, image."""
@@ -177,9 +193,15 @@ class Environments:
                 self.check(named(key), value, (value >= 0) & (value < classes), "outside its space")
                 parts["symbols"].append(value)
             else:
-                self.check(named(key), value, np.isfinite(value), "not finite")
-                parts["vector"].append(np.reshape(value, (self.count, -1)).astype(np.float32))
+                parts["vector"].append(np.reshape(self.single(named(key), value), (self.count, -1)))
         return {k: np.concatenate(v, -1) for k, v in parts.items() if v}
+
+    def single(self, name, value):
+        """`value` in single precision; raises TaskError unless it is finite there."""
+        with np.errstate(over="ignore"):
+            single = np.asarray(value).astype(np.float32)
+        self.check(name, value, np.isfinite(single), "not finite")
+        return single
 
     def check(self, name, value, good, problem):
         """Raise TaskError, naming the step, unless `good` is True everywhere."""
@@ -189,4 +211,9 @@ class Environments:
 
     def close(self, interrupted=False):
         """Let the environments go; processes that were interrupted in mid-step are ended, not asked."""
-        self.envs.close(terminate=interrupted)
+        if self.asynchronous and interrupted:
+            return workers.end(self.envs)
+        try:
+            self.envs.close()
+        except (EOFError, OSError):     # a process that is gone already
+            workers.end(self.envs)
