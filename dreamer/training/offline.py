@@ -14,6 +14,7 @@ def train_world_model(run):
         run.checkpoint.unlink(missing_ok=True)
     elif run.checkpoint.exists():
         run.load()
+    run.tell("start", {"step": run.step})
     run.collector.begin()
     while run.step < config.steps:
         run.collector.step(random=True)
@@ -22,14 +23,14 @@ def train_world_model(run):
         run.measure()
     run.records.total = config.planned_updates
     with run.records.open(learner.updates):
-        while learner.updates < run.records.total:
+        while learner.updates < run.records.total and not run.enough:
             batch, state, place = run.replay.sample(config.batch_size, run.device)
             metrics, latents = learner.update_world_model(batch, state)
             run.replay.write_back(place, *latents)
             run.records.add(metrics)
             run.records.tick(learner.updates)
             if learner.updates % LOG_EVERY == 0:
-                run.records.write(run.step, learner.updates, run.envs.episodes, run.collector.recent)
+                run.tell("log", run.records.write(run.step, learner.updates, run.envs.episodes, run.collector.recent))
             if learner.updates % SAVE_EVERY == 0:
                 run.save()
     run.save()
