@@ -5,6 +5,12 @@
     python train_all.py --collect     # runs nothing: stores what is finished
     python train_all.py --plots       # tables and pictures again, from the stored results alone
     python train_all.py --quick       # everything in toy size, into runs/quick: does it work here?
+    python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
+
+    python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=1e-3,3e-3 --seeds 3
+
+is a sweep: it runs every combination with seeds 0, 1 and 2. Its runs, a table and a picture go into runs/sweeps;
+assets/ and the README stay as they are.
 
 Each run is its lesson's own script, in a process of its own with one thread, in the folder that the script
 itself would choose. Finished runs are skipped, killed ones go on from their checkpoints, results of
@@ -12,102 +18,22 @@ experiments that were not run are kept. A run that fails does not stop the other
 """
 
 import argparse
+import contextlib
 import os
 import shlex
-import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from dreamer.training import experiments, results
+from dreamer.tools import ray_runs, sweeps
+from dreamer.tools.live import Lines, Screen
+from dreamer.training import checkpoint, experiments, results, shipping
+from dreamer.training.paths import shown
+from dreamer.training.validate import ConfigError
 
 ROOT = Path(__file__).resolve().parent
-STATES = ("running", "waiting", "done", "failed", "stopped")
-EVERY = 600         # seconds between two overviews where there is no terminal
-
-
-# ------------------------------------------------------------------ the live table
-
-def overview(jobs, lines, side_by_side, began):
-    """One line: how many runs are in which state, and the time."""
-    counts = [f"{n} {state}" for state in STATES if (n := sum(job.state == state for job in jobs))]
-    left = experiments.time_left(jobs, lines, side_by_side)[1]
-    ahead = "" if left == 0 else f", {duration(left)} left"
-    return f"{', '.join(counts) or 'no runs'}; {duration(time.monotonic() - began)} so far{ahead}"
-
-
-def duration(seconds):
-    """Seconds in words, ? for None."""
-    if seconds is None:
-        return "?"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
-
-
-def table(jobs, lines, side_by_side):
-    """Head and one line for each job: lesson, task, seed, step, return of training episodes, time left."""
-    left = experiments.time_left(jobs, lines, side_by_side)[0]
-    head = f"{'lesson':<24} {'task':<16} seed {'step':>17} {'return':>8}  left"
-    return [head, *(row(*parts) for parts in zip(jobs, lines, left))]
-
-
-def row(job, line, left):
-    """A lesson without behaviour is at its last step when training begins: there updates are counted."""
-    at, whole = (line.get("step", 0), job.config.steps) if job.lesson.acts else (line.get("updates", 0), job.updates)
-    score = line.get("return") if job.lesson.acts else None
-    state = duration(left) if job.state == "running" and left is not None else job.state
-    return (f"{job.lesson.name:<24} {job.task:<16} {job.seed:>4} {f'{at:,} / {whole:,}':>17} "
-            f"{'' if score is None else f'{score:.1f}':>8}  {state}")
-
-
-class Screen:
-    """The table, redrawn in place on a terminal. Runs that do not fit are left out, the finished ones first."""
-
-    def __init__(self, jobs, side_by_side, out):
-        os.system("")           # on Windows: makes the console understand the escape codes below
-        self.jobs, self.side_by_side, self.out = jobs, side_by_side, out
-        self.began, self.shown, self.at = time.monotonic(), 0, -1.0
-
-    def __call__(self, last=False):
-        now = time.monotonic()
-        if not last and now - self.at < 1:
-            return
-        self.at, size = now, shutil.get_terminal_size()
-        lines = experiments.progress(self.jobs)
-        body = table(self.jobs, lines, self.side_by_side)
-        if len(body) + 3 > size.lines:
-            order = sorted(range(len(self.jobs)), key=lambda i: STATES.index(self.jobs[i].state))
-            body = [body[0], *(body[i + 1] for i in sorted(order[:max(1, size.lines - 4)]))]
-        body += ["", overview(self.jobs, lines, self.side_by_side, self.began)]
-        up = f"\x1b[{self.shown}A" if self.shown else ""
-        self.out.write(up + "".join(f"{text[:size.columns - 1]}\x1b[K\n" for text in body) + "\x1b[J")
-        self.out.flush()
-        self.shown = len(body)
-
-
-class Lines:
-    """Where there is no terminal: a line for every run that begins or ends, and an overview from time to time."""
-
-    def __init__(self, jobs, side_by_side, out):
-        self.jobs, self.side_by_side, self.out = jobs, side_by_side, out
-        self.began = self.at = time.monotonic()
-        self.states = [job.state for job in jobs]
-
-    def __call__(self, last=False):
-        lines = experiments.progress(self.jobs)
-        for i, job in enumerate(self.jobs):
-            if job.state != self.states[i]:
-                self.say(row(job, lines[i], None))
-                self.states[i] = job.state
-        if last or time.monotonic() - self.at > EVERY:
-            self.at = time.monotonic()
-            self.say(overview(self.jobs, lines, self.side_by_side, self.began))
-
-    def say(self, text):
-        print(f"{time.strftime('%H:%M:%S')}  {text}", file=self.out, flush=True)
 
 
 # ------------------------------------------------------------------ the summary
@@ -121,18 +47,24 @@ def verdict(job, summary):
 
 
 def report(jobs, unreadable, judge=True):
-    """Print each experiment with the scores of its seeds and its bar, then whatever failed."""
+    """Print each experiment with the scores of its seeds and its bar, then whatever failed. Returns the exit code."""
     for lesson, task in dict.fromkeys((job.lesson, job.task) for job in jobs):
         of_task = [job for job in jobs if (job.lesson, job.task) == (lesson, task)]
         done = [verdict(job, job.summary()) for job in of_task if job.state == "done"]
         scores = "  ".join(f"{score:.{1 if lesson.acts else 2}f}" for score, _ in done)
         met = f"bar met by {sum(m is True for _, m in done)} of {len(of_task)}" if judge else "toy size, not judged"
         print(f"{lesson.name:<24} {task:<16} {f'{met}:  {scores}' if done else 'nothing finished'}")
-    for job in jobs:
-        if job.state == "failed":
-            print(f"failed: {job.lesson.name}, {job.task}, seed {job.seed}: {job.note}; see {job.folder / 'log.txt'}")
+    return failures(jobs, unreadable)
+
+
+def failures(jobs, unreadable):
+    """Print whatever failed. Returns the exit code."""
+    failed = [job for job in jobs if job.state == "failed"]
+    for job in failed:
+        print(f"failed: {job.name}, {job.task}, seed {job.seed}: {job.note}; see {job.folder / 'log.txt'}")
     for name, reason in unreadable.items():
         print(f"failed: {name}: {reason}")
+    return int(bool(failed or unreadable))
 
 
 # ------------------------------------------------------------------ the command
@@ -145,19 +77,52 @@ def cores():
 def read_options(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", help="experiments by number or name; all if none is named")
-    parser.add_argument("--jobs", type=int, default=cores(), help="runs side by side (default: the number of cores)")
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: the number of cores; on a cluster its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
     parser.add_argument("--collect", action="store_true", help="run nothing, store what is finished")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
     parser.add_argument("--quick", action="store_true", help="everything in toy size, one seed, into runs/quick")
-    options = parser.parse_args(argv)
-    if options.jobs < 1:
-        sys.exit(f"error: --jobs must be at least 1, not {options.jobs}")
+    sweep = parser.add_argument_group("sweeps")
+    sweep.add_argument("--set", action="append", default=[], metavar="NAME=A,B", help="a hyperparameter and its values")
+    sweep.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every combination (default: 1 seed)")
+    sweep.add_argument("--name", help="folder in runs/sweeps (default: made of lessons and hyperparameters)")
+    ray = parser.add_argument_group("Ray")
+    ray.add_argument("--ray", nargs="?", const="local", choices=("auto", "local"),
+                     help="run on Ray: one of this machine (local, the default), or the cluster that is running (auto)")
+    ray.add_argument("--cpus", type=float, default=1, help="CPUs that Ray keeps for each run (default: 1)")
+    ray.add_argument("--gpus", type=float, default=0, help="GPUs of each run, .5 for two runs on one (default: 0)")
+    options = parser.parse_intermixed_args(ray_apart(argv))
+    check(options)
     options.names = named(options.lessons)
     options.runs = options.runs or (ROOT / "runs" / "quick" if options.quick else ROOT / "runs")
     options.assets = (options.assets or (options.runs / "assets" if options.quick else ROOT / "assets")).absolute()
     return options
+
+
+def ray_apart(argv):
+    """`argv` with a lesson after --ray kept for what it is: --ray 02 is --ray=local 02."""
+    return ["--ray=local" if word == "--ray" and after not in ("auto", "local") else word
+            for word, after in zip(argv, [*argv[1:], ""])]
+
+
+def check(options):
+    """End the program with one sentence if flags do not go together."""
+    for name, allowed, words in (
+            ("jobs", options.jobs is None or options.jobs >= 1, "at least 1"),
+            ("seeds", options.seeds is None or options.seeds >= 1, "at least 1"),
+            ("cpus", 0 < options.cpus < np.inf, "above 0"),
+            ("gpus", 0 <= options.gpus <= 1 or options.gpus.is_integer() and options.gpus > 0, "0 to 1, or a whole number")):
+        if not allowed:
+            sys.exit(f"error: --{name} must be {words}, not {getattr(options, name):g}")
+    options.sweep = bool(options.set or options.seeds)
+    if options.name and not options.sweep:
+        sys.exit("error: --name is the folder of a sweep; give --set or --seeds, too")
+    if options.sweep and (options.plots or options.assets):
+        sys.exit("error: a sweep writes into runs/sweeps alone; --collect draws its table and picture again, "
+                 "--runs takes another folder")
+    if not options.ray and (options.cpus, options.gpus) != (1, 0):
+        sys.exit("error: --cpus and --gpus say what a run gets from Ray; give --ray, too")
 
 
 def named(words):
@@ -171,24 +136,66 @@ def named(words):
     return [name for name in experiments.SEEDS if name in found or not words]
 
 
+def run(options, jobs):
+    """Run what is waiting, here or on Ray, and show how far it is."""
+    here = options.jobs or cores()
+    place = contextlib.nullcontext((experiments.own_process, here))
+    if options.ray and any(job.state == "waiting" for job in jobs):
+        place = ray_runs.connected(options.ray, here if options.ray == "local" else options.jobs, options.cpus, options.gpus)
+    with place as (launch, side_by_side):
+        watch = (Screen if sys.stdout.isatty() else Lines)(jobs, side_by_side, sys.stdout)
+        try:
+            experiments.run_all(jobs, side_by_side, watch, launch=launch)
+        finally:
+            watch(last=True)
+
+
 def train(options):
     """Run what is missing, store and publish what is finished. Returns the exit code."""
     results.read(options.assets)                # if it is damaged, now is the time to say so
     jobs, unreadable = experiments.plan(options.names, options.runs, options.quick)
-    watch = (Screen if sys.stdout.isatty() else Lines)(jobs, options.jobs, sys.stdout)
     if not options.collect:
-        try:
-            experiments.run_all(jobs, options.jobs, watch)
-        finally:
-            watch(last=True)
-    stored = results.merge(results.read(options.assets), results.collect(jobs))
+        run(options, jobs)
+    before = results.read(options.assets)
+    stored = results.merge(before, results.collect(jobs))
+    unreadable |= ship(jobs, options.assets, before, stored)
     results.write(options.assets / "results.json", stored)
     try:
         results.publish(options.assets)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
-    report(jobs, unreadable, judge=not options.quick)
-    return int(bool(unreadable) or any(job.state == "failed" for job in jobs))
+    return report(jobs, unreadable, judge=not options.quick)
+
+
+def ship(jobs, assets, before, stored):
+    """Copy the agents of seed 0 whose results are new into the assets. Returns {what: reason} for those that cannot be."""
+    failed = {}
+    for job in jobs:
+        source, target = job.folder / "checkpoint.pt", assets / "checkpoints" / shipping.shipped(job.task).name
+        old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
+                    for kept in (before, stored))
+        if job.seed or not job.lesson.acts or not job.summary() or not source.exists() or (old == new and target.exists()):
+            continue
+        try:
+            if checkpoint.load(source)["updates"] != job.summary()["updates"]:
+                raise checkpoint.CheckpointError(f"{source} is not of the end of its run")
+            shipping.ship(source, target)
+        except checkpoint.CheckpointError as error:
+            failed[f"the agent of {job.task}"] = str(error)
+    return failed
+
+
+def sweep(options):
+    """Run every combination of --set with every seed; table and picture into one folder. Returns the exit code."""
+    grid = sweeps.read_grid(options.set)
+    name = sweeps.named(options.name, options.names if options.lessons else [], grid)
+    folder = options.runs.absolute() / "sweeps" / name
+    jobs, unreadable = sweeps.plan(options.names, folder, grid, options.seeds or 1, options.quick)
+    print(f"{len(jobs)} runs, {sum(job.state == 'done' for job in jobs)} of them done; writing to {shown(folder)}")
+    if not options.collect:
+        run(options, jobs)
+    print(f"\n{sweeps.write(folder, jobs, grid)}\nfiles: {shown(folder)}/table.txt, results.csv, results.png")
+    return failures(jobs, unreadable)
 
 
 def main(argv=None):
@@ -196,13 +203,15 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     options = read_options(argv)
     try:
+        if options.sweep:
+            return sweep(options)
         if not options.plots:
             return train(options)
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
         results.publish(options.assets)
         return 0
-    except experiments.LessonError as error:
+    except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot use {error.filename or options.assets}: {error.strerror or error}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import train_all
+from dreamer.tools import live
 from dreamer.training import experiments, results
 from dreamer.visual import curves
 
@@ -136,7 +137,7 @@ def test_ctrl_c_ends_all_runs_and_says_how_to_go_on(course, capsys, monkeypatch)
         begun[:] = [job for job in self.jobs if job.state == "running"] or begun
         if not last and len(begun) == 2:
             raise KeyboardInterrupt
-    monkeypatch.setattr(train_all.Lines, "__call__", impatient)
+    monkeypatch.setattr(live.Lines, "__call__", impatient)
     assert run("02") == 130
     assert all(job.process.poll() is not None and job.state == "stopped" for job in begun)
     assert "python train_all.py 02 --jobs 2" in capsys.readouterr().err and not (course / "assets").exists()
@@ -238,27 +239,27 @@ def test_time_left_follows_from_the_updates_so_far(jobs):
 
 
 def test_table_shows_every_run(jobs):
-    head, done, running, waiting = train_all.table(jobs, experiments.progress(jobs), 2)
+    head, done, running, waiting = live.table(jobs, experiments.progress(jobs), 2)
     assert head.split() == ["lesson", "task", "seed", "step", "return", "left"]
     assert done.split() == ["02_dreamer_cartpole", "CartPole-v1", "0", "1,376", "/", "2,000", "-3.2", "done"]
     assert running.split()[2:] == ["1", "1,094", "/", "2,000", "-3.2", "47", "min"]
     assert waiting.split() == ["03_dreamer_pendulum", "Pendulum-v1", "0", "0", "/", "2,000", "waiting"]
     assert len({line.index("2,000") for line in (done, running, waiting)}) == 1
-    text = train_all.overview(jobs, experiments.progress(jobs), 2, time.monotonic())
+    text = live.overview(jobs, experiments.progress(jobs), 2, time.monotonic())
     assert text == "1 running, 1 waiting, 1 done; < 1 min so far, 1 h 03 min left"
 
 
 def test_screen_redraws_in_place_and_fits(jobs, monkeypatch):
-    monkeypatch.setattr(train_all.shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
+    monkeypatch.setattr(live.shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
     out = io.StringIO()
-    screen = train_all.Screen(jobs, 2, out)
+    screen = live.Screen(jobs, 2, out)
     screen()
     first = out.getvalue()
     assert first.count("\n") == 6 and "\x1b[6A" not in first
     assert all(len(line.replace("\x1b[K", "").replace("\x1b[J", "")) < 60 for line in first.split("\n"))
     screen(last=True)
     assert out.getvalue() == f"{first}\x1b[6A{first}"
-    monkeypatch.setattr(train_all.shutil, "get_terminal_size", lambda: os.terminal_size((60, 5)))
+    monkeypatch.setattr(live.shutil, "get_terminal_size", lambda: os.terminal_size((60, 5)))
     screen(last=True)
     small = out.getvalue()[2 * len(first):]
     assert small.removeprefix("\n").count("\n") == 4 and "Pendulum" not in small      # only what is running has room
@@ -267,14 +268,14 @@ def test_screen_redraws_in_place_and_fits(jobs, monkeypatch):
 
 def test_without_a_terminal_there_are_plain_lines(jobs):
     out = io.StringIO()
-    lines = train_all.Lines(jobs, 2, out)
+    lines = live.Lines(jobs, 2, out)
     lines()
     assert out.getvalue() == ""
     jobs[1].state = "done"
     lines()
     lines()
     assert out.getvalue().count("\n") == 1 and "CartPole-v1" in out.getvalue() and "\x1b" not in out.getvalue()
-    lines.at -= train_all.EVERY + 1
+    lines.at -= live.EVERY + 1
     lines()
     assert out.getvalue().splitlines()[1].endswith("left")
 

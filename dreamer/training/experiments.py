@@ -19,12 +19,12 @@ from ..config import Config
 from .cli import parse_flags
 from .paths import run_folder
 
-SCRIPTS = Path(__file__).resolve().parents[2]       # the folder of the lessons' scripts
+HERE = SCRIPTS = Path(__file__).resolve().parents[2]        # the folder of the package; that of the lessons' scripts
 SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulum": 5, "05_dreamer_acrobot": 5,
          "06_dreamer_lunar_lander": 3}              # lesson: seeds 0 up to this number
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
-WITHOUT_EFFECT = {"output", "resume", "device", "async_envs", "log_every"}      # two runs may differ in these
+WITHOUT_EFFECT = {"output", "resume", "device", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
 # Runs a script with its pictures in another folder: python -c ELSEWHERE FOLDER SCRIPT FLAGS
 ELSEWHERE = ("import runpy, sys; from pathlib import Path; from dreamer.training import paths; "
              "paths.ROOT = Path(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')")
@@ -87,11 +87,13 @@ class Job:
     folder: Path
     flags: list
     elsewhere: bool = False         # keep the script's pictures in `folder`
+    name: str = ""                  # what the live table calls it; empty: the lesson's name
     state: str = "waiting"          # running, done, failed, stopped
     note: str = ""                  # why it failed
     process: subprocess.Popen = field(default=None, repr=False)
 
     def __post_init__(self):
+        self.name = self.name or self.lesson.name
         self.config = parse_flags(self.lesson.defaults, self.arguments())
         self.updates = self.lesson.updates(self.config)
 
@@ -114,15 +116,14 @@ class Job:
         wanted = {name: value for name, value in asdict(self.config).items() if name not in WITHOUT_EFFECT}
         return summary if all(made_with.get(name, value) == value for name, value in wanted.items()) else None
 
-    def start(self):
-        script = [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), "--output", str(self.folder)]
-        before = ["-c", ELSEWHERE, str(self.folder)] if self.elsewhere else []
+    def script(self):
+        """The script and its flags, a list of texts."""
+        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), "--output", str(self.folder)]
+
+    def start(self, launch):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self.folder / "log.txt", "ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, *before, *script], cwd=SCRIPTS, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env={**os.environ, "DREAMER_QUIET": "1"})
+            self.process = launch(self)
             self.state = "running"
         except OSError as error:
             self.state, self.note = "failed", str(error)
@@ -134,6 +135,14 @@ class Job:
         self.state = "done" if self.process.returncode == 0 and self.summary() else "failed"
         if self.state == "failed":
             self.note = f"{last_line(self.folder / 'log.txt') or 'no message'} (exit code {self.process.returncode})"
+
+
+def own_process(job):
+    """Start a run on this machine, in a process of its own. What it prints goes to log.txt."""
+    before = ["-c", ELSEWHERE, str(job.folder)] if job.elsewhere else []
+    with open(job.folder / "log.txt", "ab") as log:
+        return subprocess.Popen([sys.executable, *before, *job.script()], cwd=HERE, stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=log, env={**os.environ, "DREAMER_QUIET": "1"})
 
 
 def last_line(path):
@@ -153,7 +162,8 @@ def plan(names, runs, toy=False):
         for task in lesson.tasks:
             for seed in range(1 if toy else SEEDS[name]):
                 folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + run_folder(task, seed).name)
-                jobs.append(Job(lesson, task, seed, folder, TOY if toy else [], elsewhere=toy))
+                alone = toy or seed > 0         # the course shows the pictures of seed 0
+                jobs.append(Job(lesson, task, seed, folder, TOY if toy else [], elsewhere=alone))
     for job in jobs:
         job.state = "done" if job.summary() else "waiting"
     return jobs, unreadable
@@ -161,10 +171,11 @@ def plan(names, runs, toy=False):
 
 # ------------------------------------------------------------------ all runs
 
-def run_all(jobs, side_by_side, watch, pause=0.5):
-    """Run every waiting job, `side_by_side` processes at once; watch() is called every `pause` seconds.
+def run_all(jobs, side_by_side, watch, pause=0.5, launch=own_process):
+    """Run every waiting job, `side_by_side` at once; watch() is called every `pause` seconds.
 
-    However this ends, no process is left behind. A job that fails does not stop the others.
+    launch(job) starts one and returns a subprocess.Popen, or what behaves like one. However this ends, no
+    process is left behind. A job that fails does not stop the others.
     """
     try:
         while any(job.state in ("waiting", "running") for job in jobs):
@@ -172,7 +183,7 @@ def run_all(jobs, side_by_side, watch, pause=0.5):
                 job.poll()
             free = side_by_side - sum(job.state == "running" for job in jobs)
             for job in [job for job in jobs if job.state == "waiting"][:max(0, free)]:
-                job.start()
+                job.start(launch)
             watch()
             time.sleep(pause)
     finally:

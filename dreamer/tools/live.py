@@ -1,0 +1,90 @@
+"""The live table of many runs: redrawn in place on a terminal, plain lines elsewhere."""
+
+import os
+import shutil
+import time
+
+from ..training import experiments
+
+STATES = ("running", "waiting", "done", "failed", "stopped")
+EVERY = 600         # seconds between two overviews where there is no terminal
+
+
+def overview(jobs, lines, side_by_side, began):
+    """One line: how many runs are in which state, and the time."""
+    counts = [f"{n} {state}" for state in STATES if (n := sum(job.state == state for job in jobs))]
+    left = experiments.time_left(jobs, lines, side_by_side)[1]
+    ahead = "" if left == 0 else f", {duration(left)} left"
+    return f"{', '.join(counts) or 'no runs'}; {duration(time.monotonic() - began)} so far{ahead}"
+
+
+def duration(seconds):
+    """Seconds in words, ? for None."""
+    if seconds is None:
+        return "?"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
+
+
+def table(jobs, lines, side_by_side):
+    """Head and one line for each job: lesson, task, seed, step, return of training episodes, time left."""
+    left = experiments.time_left(jobs, lines, side_by_side)[0]
+    width = max(24, *(len(job.name) for job in jobs)) if jobs else 24
+    head = f"{'lesson':<{width}} {'task':<16} seed {'step':>17} {'return':>8}  left"
+    return [head, *(row(*parts, width) for parts in zip(jobs, lines, left))]
+
+
+def row(job, line, left, width=24):
+    """A lesson without behaviour is at its last step when training begins: there updates are counted."""
+    at, whole = (line.get("step", 0), job.config.steps) if job.lesson.acts else (line.get("updates", 0), job.updates)
+    score = line.get("return") if job.lesson.acts else None
+    state = duration(left) if job.state == "running" and left is not None else job.state
+    return (f"{job.name:<{width}} {job.task:<16} {job.seed:>4} {f'{at:,} / {whole:,}':>17} "
+            f"{'' if score is None else f'{score:.1f}':>8}  {state}")
+
+
+class Screen:
+    """The table, redrawn in place on a terminal. Runs that do not fit are left out, the finished ones first."""
+
+    def __init__(self, jobs, side_by_side, out):
+        os.system("")           # on Windows: makes the console understand the escape codes below
+        self.jobs, self.side_by_side, self.out = jobs, side_by_side, out
+        self.began, self.shown, self.at = time.monotonic(), 0, -1.0
+
+    def __call__(self, last=False):
+        now = time.monotonic()
+        if not last and now - self.at < 1:
+            return
+        self.at, size = now, shutil.get_terminal_size()
+        lines = experiments.progress(self.jobs)
+        body = table(self.jobs, lines, self.side_by_side)
+        if len(body) + 3 > size.lines:
+            order = sorted(range(len(self.jobs)), key=lambda i: STATES.index(self.jobs[i].state))
+            body = [body[0], *(body[i + 1] for i in sorted(order[:max(1, size.lines - 4)]))]
+        body += ["", overview(self.jobs, lines, self.side_by_side, self.began)]
+        up = f"\x1b[{self.shown}A" if self.shown else ""
+        self.out.write(up + "".join(f"{text[:size.columns - 1]}\x1b[K\n" for text in body) + "\x1b[J")
+        self.out.flush()
+        self.shown = len(body)
+
+
+class Lines:
+    """Where there is no terminal: a line for every run that begins or ends, and an overview from time to time."""
+
+    def __init__(self, jobs, side_by_side, out):
+        self.jobs, self.side_by_side, self.out = jobs, side_by_side, out
+        self.began = self.at = time.monotonic()
+        self.states = [job.state for job in jobs]
+
+    def __call__(self, last=False):
+        lines = experiments.progress(self.jobs)
+        for i, job in enumerate(self.jobs):
+            if job.state != self.states[i]:
+                self.say(row(job, lines[i], None))
+                self.states[i] = job.state
+        if last or time.monotonic() - self.at > EVERY:
+            self.at = time.monotonic()
+            self.say(overview(self.jobs, lines, self.side_by_side, self.began))
+
+    def say(self, text):
+        print(f"{time.strftime('%H:%M:%S')}  {text}", file=self.out, flush=True)
