@@ -22,10 +22,11 @@ SUPPORTED = ("Box of floats, Box of 64x64 uint8 images (height, width, channels)
 MOST_CLASSES = 2 ** 15      # of one symbol: replay keeps symbols in 16 bits
 
 
-def make(env_id):
-    """gym.make; raises TaskError with one sentence for whatever goes wrong."""
+def make(env_id, render_mode=None):
+    """gym.make, of an id or what `registered` gives for it; raises TaskError with one sentence for what goes wrong."""
+    task, env_id = env_id, getattr(env_id, "id", env_id)
     try:
-        return gym.make(env_id)
+        return gym.make(task, render_mode=render_mode) if render_mode else gym.make(task)
     except gym.error.DependencyNotInstalled as error:
         raise TaskError(f"{env_id} needs a package that is not installed: {first_line(error)} "
                         "(for LunarLander: pip install 'gymnasium[box2d]')") from None
@@ -35,13 +36,18 @@ def make(env_id):
         raise TaskError(f"cannot make the environment {env_id!r}: {told(error)}") from error
 
 
-def make_worker(env_id, owner):
+def registered(env_id):
+    """How a task was registered: a process of its own may know nothing of the reader's module that did it."""
+    return gym.registry.get(env_id.rpartition(":")[2], env_id)
+
+
+def make_worker(env_id, owner, render_mode=None):
     """An environment ready to step, in the process of id `owner` or in one of its own."""
     if os.getpid() == owner:
-        return Guarded(wrap(make(env_id)))
+        return Guarded(wrap(make(env_id, render_mode)))
     workers.follow_parent()
     try:
-        return Guarded(wrap(make(env_id)))
+        return Guarded(wrap(make(env_id, render_mode)))
     except TaskError as error:
         raise SystemExit(f"error: {error}") from None       # one line, where another exception would print its stack
 
@@ -110,11 +116,11 @@ class Environments:
     """`count` copies of one task that step together; episodes are reset one by one, each with a seed.
 
     The seed of an episode follows from (seed, number of the episode) alone: a resumed run meets the
-    same episodes as one that was never stopped.
+    same episodes as one that was never stopped. render_mode: see `pictures`.
     """
 
-    def __init__(self, env_id, count, seed, asynchronous=False, timeout=0):
-        probe = Guarded(make(env_id))
+    def __init__(self, env_id, count, seed, asynchronous=False, timeout=0, render_mode=None):
+        probe, self.render_mode = Guarded(make(env_id, render_mode)), render_mode
         self.space, self.action_space = probe.observation_space, probe.action_space
         self.spec = observation_spec(self.space)
         self.actions, self.discrete = action_spec(self.action_space)
@@ -127,10 +133,10 @@ class Environments:
 
     def start(self):
         """All copies: in this process, or each in one of its own. Raises TaskError."""
-        env_id, owner = self.env_id, os.getpid()
+        env_id, owner, task, mode = self.env_id, os.getpid(), registered(self.env_id), self.render_mode
         kind = AsyncVectorEnv if self.asynchronous else SyncVectorEnv
         try:
-            return kind([lambda: make_worker(env_id, owner)] * self.count, autoreset_mode=AutoresetMode.DISABLED)
+            return kind([lambda: make_worker(task, owner, mode)] * self.count, autoreset_mode=AutoresetMode.DISABLED)
         except TaskError:
             raise
         except (EOFError, OSError):
@@ -208,6 +214,13 @@ class Environments:
         if not good.all():
             i = np.argwhere(~good)[0][0]
             raise TaskError(f"{name} is {problem} at environment step {self.steps}: {value[i]}")
+
+    def pictures(self):
+        """What each environment draws now, uint8 (h, w, 3), if render_mode is "rgb_array". Raises TaskError."""
+        try:
+            return self.envs.render()
+        except (Exception, SystemExit) as error:
+            raise TaskError(f"{self.env_id} cannot be drawn: {told(error)}") from None
 
     def close(self, interrupted=False):
         """Let the environments go; processes that were interrupted in mid-step are ended, not asked."""

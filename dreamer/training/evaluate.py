@@ -12,7 +12,7 @@ LONGEST = 108_000       # steps after which an episode that does not end is coun
 
 
 @torch.no_grad()
-def play(agent, env_id, episodes, seed, greedy=True, device="cpu"):
+def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False):
     """Play `episodes` fresh episodes side by side, exactly one in each environment; yield every step.
 
     One each, because the first `episodes` to end would be the short ones. Greedy takes the actor's mode;
@@ -20,9 +20,10 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu"):
     nothing had happened. agent None: the random actions of the prefill.
 
     Yields dicts: obs (what was seen), action (N, A), reward (N,), next_obs, terminal, last (N,) bool
-    and running (N,): whether this step still belongs to the environment's one episode.
+    and running (N,): whether this step still belongs to the environment's one episode; if `render`, also
+    pictures, what each environment draws of next_obs.
     """
-    envs = Environments(env_id, episodes, seed)
+    envs = Environments(env_id, episodes, seed, render_mode="rgb_array" if render else None)
     draw = Draw(torch.Generator(device).manual_seed(seed))
     state = agent.world_model.rssm.initial(episodes) if agent else None
     action = torch.zeros(episodes, envs.actions, device=device) if agent else None
@@ -37,7 +38,8 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu"):
                 action = hold_or_draw(action, envs, Config.hold, draw.generator)
             next_obs, reward, terminal, last = envs.step(action.cpu().numpy())
             yield {"obs": obs, "action": action.cpu(), "reward": reward, "next_obs": next_obs,
-                   "terminal": terminal, "last": last, "running": running.copy()}
+                   "terminal": terminal, "last": last, "running": running.copy(),
+                   **({"pictures": envs.pictures()} if render else {})}
             running &= ~last
             first = last
             if not running.any():
