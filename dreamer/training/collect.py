@@ -4,6 +4,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .envs import Environments, TaskError
+
+
+class CollectorError(TaskError):
+    """Acting in a process of its own has ended there; all that it had sent is in the replay buffer."""
+
+
+def acting(where):
+    """The classes of environments and collector: those of this process, or their stand-ins for another one."""
+    if where == "inline":
+        return Environments, Collector
+    from ..tools.collector_process import RemoteCollector, RemoteEnvironments
+    return RemoteEnvironments, RemoteCollector
+
 
 class Collector:
     """What the agent is in the middle of, in every environment: observation, latents, last action."""
