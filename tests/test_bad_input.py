@@ -29,7 +29,7 @@ def refusal(kind, function, *arguments):
 
 @pytest.mark.parametrize("name, value, right", [
     ("steps", 0, "at least 1"), ("steps", -5, "at least 1"), ("steps", 2.5, "a whole number"), ("steps", True, "a whole"),
-    ("steps", "many", "a whole number"), ("batch_size", 0, "at least 1"), ("batch_length", -1, "at least 1"),
+    ("steps", "many", "a whole number"), ("batch_size", 0, "at least 1"), ("batch_length", 1, "at least 2"),
     ("imagination_horizon", 0, "at least 1"), ("envs", 0, "1 to 16"), ("envs", 17, "1 to 16"), ("starts", -1, "0 or more"),
     ("discount_horizon", 1.0, "above 1"), ("lr", 0.0, "above 0"), ("lr", -1e-3, "above 0"), ("lr", math.nan, "finite"),
     ("lr", math.inf, "finite"), ("unimix", 1.5, "between 0 and 1"), ("lam", -0.1, "between 0 and 1"),

@@ -1,7 +1,9 @@
-"""Keep the memory that was used once: a setting of the C library, nothing of the algorithm."""
+"""Keep the memory that was used once, a setting of the C library; and know when there is no more."""
 
 import ctypes
 import sys
+
+import torch
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3     # names of the settings in glibc's malloc.h
 
@@ -18,3 +20,8 @@ def keep_memory(size=1 << 30):
     if mallopt:
         mallopt(MMAP_THRESHOLD, size) or mallopt(MMAP_THRESHOLD, 32 << 20)      # the limit of older ones
         mallopt(TRIM_THRESHOLD, size)
+
+
+def out_of_memory(error):
+    """Is this an error of torch or Python that says that there is not so much memory? On a CPU torch has no kind for it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error)

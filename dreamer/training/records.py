@@ -64,12 +64,17 @@ class Records:
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = (total + float(value), count + 1)
 
-    def write(self, step, updates, episodes, recent):
-        """Append one line to metrics.jsonl and return it, a dict. Raises DivergenceError if a mean is NaN or infinite."""
+    def means(self, step):
+        """Mean of everything measured since the last line, a dict. Raises DivergenceError if one is NaN or infinite."""
         means = {name: total / count for name, (total, count) in self.sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
                 raise DivergenceError(f"{name} is {value} at environment step {step}; a smaller --lr may help")
+        return means
+
+    def write(self, step, updates, episodes, recent):
+        """Append one line to metrics.jsonl and return it, a dict. Raises DivergenceError as `means` does."""
+        means = self.means(step)
         score, rate = float(np.mean(recent)) if recent else None, updates / max(self.seconds, 1e-9)
         line = {"step": step, "updates": updates, "episodes": episodes, "return": score, **means,
                 "updates_per_second": rate, "seconds": self.seconds}

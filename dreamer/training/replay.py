@@ -115,5 +115,5 @@ class Replay:
         for key, saved in state["rows"].items():
             self.rows[key][:, :saved.shape[1]] = saved
         self.count.copy_(state["count"])
-        self.fresh = deque(tuple(item) for item in state["fresh"])
+        self.fresh = deque((tuple(item) for item in state["fresh"]), self.fresh.maxlen)
         self.generator.set_state(state["generator"])

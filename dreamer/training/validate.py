@@ -9,17 +9,23 @@ from ..config import SIZES, Config
 from ..world_model.encoder import STAGES
 
 AT_LEAST_ONE = ("steps", "log_every", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every",
-                "batch_size", "batch_length", "capacity", "stoch", "blocks", "imagination_horizon", "hold")
+                "batch_size", "capacity", "stoch", "blocks", "imagination_horizon", "hold")
 RULES = {       # for each field: what is allowed, and the same in words; all other numbers: 0 or more
     **dict.fromkeys(AT_LEAST_ONE, (lambda v: v >= 1, "at least 1")),
     **dict.fromkeys(("train_ratio", "lr", "agc"), (lambda v: v > 0, "above 0")),
     **dict.fromkeys(("unimix", "lam", "cold_starts", "lr_end"), (lambda v: 0 <= v <= 1, "between 0 and 1")),
     **dict.fromkeys(("slow_rate", "return_rate", "average_rate"), (lambda v: 0 < v <= 1, "above 0 and at most 1")),
+    "batch_length": (lambda v: v >= 2, "at least 2"),       # the critic learns from steps between two rows
     "envs": (lambda v: 1 <= v <= 16, "1 to 16"),
     "discount_horizon": (lambda v: v > 1, "above 1"),
     "bins": (lambda v: v >= 3 and v % 2 == 1, "an odd number of at least 3"),
 }
 NOT_NEGATIVE = (lambda v: v >= 0, "0 or more")
+LARGEST = {     # beyond these no machine has the memory, or a library fails without a word
+    "seed": 2 ** 32 - 1, "threads": 1024, "env_timeout": 1_000_000, "eval_episodes": 10_000, "final_episodes": 10_000,
+    "batch_size": 4096, "batch_length": 4096, "train_ratio": 1_000_000, "stoch": 1024, "bins": 65_535,
+    "imagination_horizon": 1000}
+LARGEST_OF_ALL = 10 ** 15   # of every other number
 
 
 class ConfigError(ValueError):
@@ -31,9 +37,18 @@ def flag(name):
     return "--" + name.replace("_", "-")
 
 
+def brief(value, longest=80):
+    """`value` as it stands in a message: a text as it is, all else as Python writes it, cut where it is long."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except ValueError:
+        return "a number of thousands of digits"        # Python refuses to write it out
+    return text if len(text) <= longest else text[:longest] + "..."
+
+
 def suggestion(wrong, known):
     """'; did you mean X?', or nothing if no known word is close."""
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(wrong[:80], known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -42,9 +57,7 @@ def validate(config):
     for field in fields(Config):
         check_type(field.name, getattr(config, field.name), field.type)
         if field.type in (int, float):
-            allowed, words = RULES.get(field.name, NOT_NEGATIVE)
-            if not allowed(getattr(config, field.name)):
-                raise ConfigError(f"{flag(field.name)} must be {words}, not {getattr(config, field.name)}")
+            check_number(field.name, getattr(config, field.name))
     check_together(config)
     return config
 
@@ -52,16 +65,43 @@ def validate(config):
 def check_type(name, value, kind):
     """Raise ConfigError unless value is of the type that the dataclass declares."""
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {value!r}"
-                              f"{suggestion(str(value), get_args(kind))}")
+        if not isinstance(value, str) or value not in get_args(kind):
+            raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {quoted(value)}"
+                              f"{suggestion(brief(value), get_args(kind))}")
         return
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}[kind]
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{flag(name)} must be {words}, not {value!r}")
-    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"{flag(name)} must be {words}, not {quoted(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{flag(name)} must be a finite number, not {value}")
+    if isinstance(value, str):
+        check_name(name, value)
+
+
+def quoted(value):
+    return repr(brief(value)) if isinstance(value, str) else brief(value)
+
+
+def check_name(name, text):
+    """Raise ConfigError if no file could be named by `text`, on any system."""
+    try:
+        text.encode("utf-8", "surrogateescape")     # undecodable names of Linux are fine
+        fits = "\0" not in text
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"{flag(name)} holds a character that no name can have: {ascii(brief(text))}")
+
+
+def check_number(name, value):
+    """Raise ConfigError unless `value` is within its bounds."""
+    allowed, words = RULES.get(name, NOT_NEGATIVE)
+    if not allowed(value):
+        raise ConfigError(f"{flag(name)} must be {words}, not {brief(value)}")
+    largest = LARGEST.get(name, LARGEST_OF_ALL)
+    if value > largest:
+        raise ConfigError(f"{flag(name)} must be at most {largest}, not {brief(value)}")
 
 
 def check_together(config):
@@ -69,6 +109,8 @@ def check_together(config):
     if not config.env:
         raise ConfigError("--env must name an environment, such as CartPole-v1")
     check_blocks(config, SIZES[config.size].deter, "units of the recurrent state")
+    if config.starts == config.imagination_horizon == 1:
+        raise ConfigError("--starts 1 and --imagination-horizon 1 dream of a single state; use at least 2 for one of them")
     needed = smallest_capacity(config)
     if config.capacity < needed:
         raise ConfigError(f"--capacity {config.capacity} is too small for batches of {config.batch_size} x "
