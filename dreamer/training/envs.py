@@ -13,7 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import ClipAction, RescaleAction
 
 from ..world_model.encoder import IMAGE_SIZE, ObservationSpec
-from . import workers
+from . import tasks, workers
 from .guard import TROUBLE, Guarded, TaskError, first_line, keys_of, named, told
 from .records import DivergenceError
 
@@ -23,10 +23,10 @@ MOST_CLASSES = 2 ** 15      # of one symbol: replay keeps symbols in 16 bits
 
 
 def make(env_id, render_mode=None):
-    """gym.make, of an id or what `registered` gives for it; raises TaskError with one sentence for what goes wrong."""
+    """tasks.make, of an id or what `registered` gives for it; raises TaskError with one sentence for what goes wrong."""
     task, env_id = env_id, getattr(env_id, "id", env_id)
     try:
-        return gym.make(task, render_mode=render_mode) if render_mode else gym.make(task)
+        return tasks.make(task, render_mode)
     except gym.error.DependencyNotInstalled as error:
         raise TaskError(f"{env_id} needs a package that is not installed: {first_line(error)} "
                         "(for LunarLander: pip install 'gymnasium[box2d]')") from None
@@ -84,6 +84,9 @@ def observation_spec(space):
                 raise TaskError(f"{named(key)} is a symbol of {max(symbols)} classes; supported are {MOST_CLASSES}")
         elif isinstance(part, Box) and len(part.shape) <= 1 and np.issubdtype(part.dtype, np.number):
             vector += int(np.prod(part.shape))
+        elif isinstance(part, Box) and len(part.shape) == 2 and part.dtype == np.uint8:
+            raise TaskError(f"{named(key)} is an image of shape {part.shape}, without channels; supported is ({IMAGE_SIZE}, "
+                            f"{IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ReshapeObservation")
         else:
             raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}")
     if not (vector or symbols or image):
@@ -92,12 +95,17 @@ def observation_spec(space):
 
 
 def check_image(key, space):
-    """Channels of an image space; raises TaskError unless it is 64 x 64 uint8."""
+    """Channels of an image space; raises TaskError unless it is 64 x 64 uint8 with the channels last."""
     if space.dtype != np.uint8:
-        raise TaskError(f"{named(key)} is an image of dtype {space.dtype}; supported is uint8 (0 to 255)")
+        raise TaskError(f"{named(key)} is an image of dtype {space.dtype}; supported is uint8 (0 to 255): wrap the "
+                        "environment in gymnasium.wrappers.TransformObservation")
+    wanted = f"supported is ({IMAGE_SIZE}, {IMAGE_SIZE}, channels)"
+    if space.shape[0] < 5 <= min(space.shape[1:]):
+        raise TaskError(f"{named(key)} is an image of shape {space.shape}, with the channels first; {wanted}: wrap the "
+                        "environment in gymnasium.wrappers.TransformObservation, with obs.transpose(1, 2, 0)")
     if space.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
-        raise TaskError(f"{named(key)} is an image of shape {space.shape}; supported is ({IMAGE_SIZE}, {IMAGE_SIZE}, "
-                        "channels): wrap the environment in gymnasium.wrappers.ResizeObservation")
+        raise TaskError(f"{named(key)} is an image of shape {space.shape}; {wanted}: wrap the environment in "
+                        f"gymnasium.wrappers.ResizeObservation(env, ({IMAGE_SIZE}, {IMAGE_SIZE}))")
     return space.shape[2]
 
 

@@ -1,0 +1,173 @@
+"""Tasks of two optional packages as the agent can see them: MiniGrid, and the DeepMind Control Suite.
+
+    MiniGrid-Empty-8x8-v0           the 7 x 7 view as symbols: object, colour and state of each cell, and the direction
+    MiniGrid-Empty-8x8-v0-pixels    the same view as a 64 x 64 picture, without the direction
+    walker_walk                     64 x 64 pictures; every task of the suite is named DOMAIN_TASK
+    walker_walk-proprio             its state vector: positions, angles, speeds
+
+How a task is seen stands in its id, so that checkpoints, folders and evaluations know it. MiniGrid's mission, a
+sentence, is left out: in Empty, DoorKey, FourRooms and most others it is the same in every episode.
+"""
+
+import ctypes
+import os
+import re
+import sys
+from contextlib import contextmanager
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+from PIL import Image
+
+from ..world_model.encoder import IMAGE_SIZE
+from .guard import TaskError, first_line
+
+GRID = re.compile(r"(MiniGrid-.+?)(-pixels)?")
+SUITE = re.compile(r"([a-z]+(?:_[A-Za-z0-9]+)+)(-proprio)?")
+REPEAT = 2              # frames of the suite for which an action is held: an episode of 1000 frames has 500 steps
+SHOWN = 240             # pixels along each side of a picture for people
+RENDERER = ("on Debian or Ubuntu without a screen, apt-get install libosmesa6 is enough (libegl1, libopengl0 and "
+            "libgl1-mesa-dri, or the driver of a GPU, serve as well); --proprio needs no renderer")
+
+
+def make(task, render_mode=None):
+    """gym.make of an id or a spec; tasks of the two packages as the head of this file says. Raises TaskError."""
+    env_id, how = getattr(task, "id", task), {"render_mode": render_mode} if render_mode else {}
+    if found := GRID.fullmatch(env_id):
+        return grid(*found.groups(), how)
+    found = SUITE.fullmatch(env_id)
+    if found and env_id not in gym.registry:
+        return Suite(*found.groups(), render_mode)
+    return gym.make(task, **how)
+
+
+@contextmanager
+def needing(package, command):
+    """Raise a TaskError that names the package, and the command that brings it, if it is not there."""
+    try:
+        yield
+    except ImportError as error:
+        missing = "is not installed" if (error.name or "").partition(".")[0] == package else f"fails: {first_line(error)}"
+        raise TaskError(f"the package {package} {missing} (pip install {command})") from None
+
+
+# ------------------------------------------------------------------ MiniGrid
+
+def grid(name, pixels, how):
+    """The task `name` of MiniGrid, seen as symbols or as a picture."""
+    with needing("minigrid", "minigrid==3.2.0"):
+        import minigrid  # noqa: F401 (registers its tasks)
+    env = gym.make(name, **how)
+    return Picture(env) if pixels else Symbols(env)
+
+
+class Symbols(gym.ObservationWrapper):
+    """The view (7, 7, 3) of object, colour and state as symbols, with the direction in which the agent looks."""
+
+    def __init__(self, env):
+        from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+        super().__init__(env)
+        classes = [len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX)]
+        view = np.broadcast_to(classes, env.observation_space["image"].shape)
+        self.observation_space = Dict({"direction": Discrete(4), "view": MultiDiscrete(view)})
+
+    def observation(self, obs):
+        return {"direction": obs["direction"], "view": obs["image"]}
+
+
+class Picture(gym.ObservationWrapper):
+    """The view as a picture in the package's own drawing, brought to the size that the agent takes."""
+
+    def __init__(self, env):
+        from minigrid.wrappers import RGBImgPartialObsWrapper
+        super().__init__(RGBImgPartialObsWrapper(env))
+        self.observation_space = Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+    def observation(self, obs):
+        return np.asarray(Image.fromarray(obs["image"]).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR))
+
+
+# ------------------------------------------------------------------ the DeepMind Control Suite
+
+def choose_renderer():
+    """Linux without a screen draws by EGL or OSMesa, whichever there is; MUJOCO_GL overrules. The suite reads it once."""
+    if not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))):
+        return
+    by_egl = there("libEGL.so.1") and (there("libOpenGL.so.0") or there("libGL.so.1"))
+    os.environ["MUJOCO_GL"] = "egl" if by_egl else "osmesa" if there("libOSMesa.so.8") or there("libOSMesa.so.6") else "off"
+
+
+def there(library):
+    try:
+        ctypes.CDLL(library)
+        return True
+    except OSError:
+        return False
+
+
+def load_suite():
+    """The module dm_control.suite. Raises TaskError if it or its renderer cannot be loaded."""
+    choose_renderer()
+    with needing("dm_control", "dm_control==1.0.50 mujoco==3.17.0"):
+        try:
+            from dm_control import suite
+            return suite
+        except (AttributeError, RuntimeError) as error:     # how PyOpenGL and dm_control say that a library is not there
+            raise TaskError(f"no renderer MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {first_line(error)}; {RENDERER}") from None
+
+
+class Suite(gym.Env):
+    """A task of the suite. An action is held for REPEAT frames, whose rewards are summed.
+
+    Episodes of 1000 frames are truncated: only a discount of 0, which few tasks ever give, is a termination.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, name, proprio=None, render_mode=None):
+        suite, self.proprio, self.render_mode = load_suite(), proprio, render_mode
+        known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+        if name not in known:
+            raise TaskError(f"neither Gymnasium nor the DeepMind Control Suite has a task {name}")
+        self.env = suite.load(*known[name])
+        limits, spec = self.env.action_spec(), self.env.observation_spec()
+        self.action_space = Box(np.float32(limits.minimum), np.float32(limits.maximum))
+        self.observation_space = Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        if proprio:
+            self.observation_space = Dict({key: Box(-np.inf, np.inf, part.shape, np.float32) for key, part in spec.items()})
+        else:
+            self.draw(IMAGE_SIZE)       # if it cannot, now is the time to say so
+
+    def reset(self, seed=None, options=None):
+        if seed is not None:
+            self.env.task.random.seed(seed)
+        return self.see(self.env.reset()), {}
+
+    def step(self, action):
+        reward = 0.0
+        for _ in range(REPEAT):
+            now = self.env.step(action)
+            reward += now.reward
+            if now.last():
+                break
+        return self.see(now), reward, now.last() and now.discount == 0, now.last() and now.discount > 0, {}
+
+    def see(self, now):
+        if not self.proprio:
+            return self.draw(IMAGE_SIZE)
+        return {key: np.asarray(value, np.float32) for key, value in now.observation.items()}
+
+    def draw(self, pixels):
+        """A picture by the task's first camera, uint8 (pixels, pixels, 3). Raises TaskError if nothing can draw it."""
+        try:
+            return self.env.physics.render(pixels, pixels, camera_id=0)
+        except Exception as error:      # each renderer has errors of its own
+            raise TaskError(f"it cannot be drawn by MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {first_line(error)}; "
+                            f"{RENDERER}") from None
+
+    def render(self):
+        return self.draw(SHOWN)
+
+    def close(self):
+        self.env.close()
