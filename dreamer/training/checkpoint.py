@@ -2,10 +2,12 @@
 
 A file is one line that names the format, one line with the SHA-256 of everything that follows, and
 what `torch.save` writes. A single flipped bit is noticed before anything is made of the contents.
+A run keeps its last two: where checkpoint.pt is damaged, it goes on from checkpoint-previous.pt.
 """
 
 import hashlib
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +22,33 @@ class CheckpointError(Exception):
     """A checkpoint cannot be used; the message says why."""
 
 
+class DamagedError(CheckpointError):
+    """A file is not what was once written."""
+
+
+def previous(path):
+    """Where the checkpoint before the one at `path` is kept: checkpoint-previous.pt."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
+
+
+def exists(path):
+    """Is there something to go on from, at `path` or before it?"""
+    return path.exists() or previous(path).exists()
+
+
+def remove(path):
+    """Delete both, the older one first: a kill in between leaves the newer one."""
+    for file in (previous(path), path):
+        file.unlink(missing_ok=True)
+
+
 @contextmanager
-def replacing(path):
+def replacing(path, keep=None):
     """Yield a new binary file that takes the name `path` once it is whole and on the disk.
 
     Until then it is called `path`.tmp: a full disk, an error or a kill at any moment leaves what
-    was at `path` as it was.
+    was at `path` as it was. keep: the name that the old file is given, if it is not to be lost; a kill
+    between the two renamings leaves it there, whole, and nothing at `path`.
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -34,9 +57,13 @@ def replacing(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)          # a write that fails does not say of which file
         raise
 
 
@@ -54,9 +81,9 @@ class Digester:
         self.file.flush()
 
 
-def save(path, state):
-    """Write `state` (tensors and plain Python values) to `path`, atomically. Raises OSError."""
-    with replacing(path) as file:
+def save(path, state, keep=None):
+    """Write `state` (tensors and plain Python values) to `path`, atomically (see `replacing`). Raises OSError."""
+    with replacing(path, keep) as file:
         file.write(MAGIC + b"0" * DIGEST + b"\n")
         digester = Digester(file)
         try:
@@ -83,18 +110,45 @@ def load(path):
     except CheckpointError:
         raise
     except Exception as error:              # torch has many kinds: zip, pickle, runtime, end of file
-        raise CheckpointError(f"{path} holds something that is no checkpoint ({type(error).__name__}); "
-                              "delete it to start anew") from None
+        raise DamagedError(f"{path} holds something that is no checkpoint ({type(error).__name__}); "
+                           "delete it to start anew") from None
+
+
+def load_last(path):
+    """The last whole checkpoint of a run whose checkpoints are written to `path`: its path, and what it holds.
+
+    If the one at `path` is damaged or missing, that is the one before it; a damaged one is named on stderr and
+    set aside, not deleted. Raises CheckpointError.
+    """
+    before, aside = previous(path), path.with_name(f"{path.stem}-damaged{path.suffix}")
+    if path.exists() or not before.exists():
+        try:
+            return path, load(path)
+        except DamagedError as error:
+            if not before.exists():
+                raise
+            problem = str(error).partition(";")[0]
+    else:
+        problem = f"{path} is missing"
+    try:
+        saved = load(before)
+    except DamagedError:
+        raise CheckpointError(f"{problem}, and so is {before.name}; delete both to start anew") from None
+    if path.exists():
+        os.replace(path, aside)
+        problem += f" and now called {aside.name}"
+    print(f"{problem}; the checkpoint before it is used, {before.name}", file=sys.stderr)
+    return before, saved
 
 
 def check_bytes(path, file):
-    """Raise CheckpointError unless the payload has the checksum in front of it; leave `file` there."""
+    """Raise DamagedError unless the payload has the checksum in front of it; leave `file` there."""
     head = file.read(START)
     if not head.startswith(MAGIC):
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of this course; delete it to start anew")
+        raise DamagedError(f"{path} is damaged, or no checkpoint of this course; delete it to start anew")
     if head[len(MAGIC):] != hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n":
-        raise CheckpointError(f"{path} is damaged (its checksum does not match); delete it to start anew, "
-                              "or restore a copy")
+        raise DamagedError(f"{path} is damaged (its checksum does not match); delete it to start anew, "
+                           "or restore a copy")
     file.seek(START)
 
 

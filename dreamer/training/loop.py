@@ -11,8 +11,7 @@ import torch
 from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
-from .collect import Collector
-from .envs import Environments, declared_bounds
+from .collect import CollectorError, acting
 from .evaluate import evaluate
 from .memory import keep_memory
 from .paths import run_folder
@@ -20,8 +19,8 @@ from .records import Records, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
 
-FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "log_every", "eval_every",
-                  "eval_episodes", "final_episodes"}        # a resumed run may differ in these
+FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "env_timeout", "collector",
+                  "log_every", "eval_every", "eval_episodes", "final_episodes"}       # a resumed run may differ in these
 
 
 def pick_device(name):
@@ -60,11 +59,12 @@ class Run:
         self.folder = Path(self.config.output)
         self.checkpoint = self.folder / "checkpoint.pt"
         self.prepare_folder()
-        self.envs = Environments(config.env, config.envs, config.seed, config.async_envs)
+        environments, collector = acting(config.collector)
+        self.envs = environments(config.env, config.envs, config.seed, config.async_envs, config.env_timeout)
         validate_for(config, self.envs.spec)
         self.learner = Learner(self.envs.spec, self.envs.actions, self.envs.discrete, config, self.device)
         self.replay = self.make_replay()
-        self.collector = Collector(self.envs, self.replay, self.learner, config)
+        self.collector = collector(self.envs, self.replay, self.learner, config)
         self.records = Records(self.folder, config.steps)
         self.evaluations = []
         self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint
@@ -93,19 +93,17 @@ class Run:
     def train(self):
         """Run to the last step, evaluate fresh episodes, write summary.json. Returns the summary."""
         try:
-            if not self.config.resume:
-                self.checkpoint.unlink(missing_ok=True)
-            elif self.checkpoint.exists():
-                self.load()
-            self.tell("start", {"step": self.step})
+            self.take_up()
             self.collector.begin()
             with self.records.open(self.step):
                 while self.step < self.config.steps and not self.enough:
                     self.advance()
             self.save()
             summary = self.finish()
-        except BaseException:
+        except BaseException as error:
             self.envs.close(interrupted=True)
+            if isinstance(error, CollectorError) and self.step > self.saved_at:
+                self.save()
             raise
         self.envs.close()
         return summary
@@ -157,9 +155,8 @@ class Run:
         if not (self.config.standardize and self.config.prefill and self.envs.spec.vector):
             return
         rows = torch.cat([self.replay.rows["obs_vector"][i, :n] for i, n in enumerate(self.replay.count.tolist())])
-        bounds = torch.as_tensor(declared_bounds(self.envs.space), device=self.device)
         for agent in (self.learner.agent, self.learner.average):
-            agent.world_model.standardize.measure(rows.to(self.device), bounds)
+            agent.world_model.standardize.measure(rows.to(self.device))
 
     # ------------------------------------------------------------------ evaluation
 
@@ -207,7 +204,8 @@ class Run:
         self.save()
 
     def save(self):
-        self.saved_at = self.step
+        """Write the checkpoint. Raises OSError, or DivergenceError: what has diverged never replaces what is sound."""
+        self.records.means(self.step)
         learner = self.learner
         checkpoint.save(self.checkpoint, {
             "config": asdict(self.config), "agent": learner.agent.state_dict(),
@@ -215,20 +213,29 @@ class Run:
             "updates": learner.updates, "draw": learner.draw.generator.get_state(),
             "replay": self.replay.state_dict(), "collector": self.collector.state_dict(),
             "records": self.records.state_dict(), "evaluations": self.evaluations,
-            "began": self.began, "saved_at": self.saved_at})
+            "began": self.began, "saved_at": self.step}, keep=checkpoint.previous(self.checkpoint))
+        self.saved_at = self.step
         self.tell("save", {"step": self.step, "path": str(self.checkpoint)})
+
+    def take_up(self):
+        """Go on from the last checkpoint, if there is one and it is wanted."""
+        if not self.config.resume:
+            checkpoint.remove(self.checkpoint)
+        elif checkpoint.exists(self.checkpoint):
+            self.load()
+        self.tell("start", {"step": self.step})
 
     def load(self):
         """Take up a run where its checkpoint left it. Raises CheckpointError if it does not fit."""
-        saved, wanted = checkpoint.load(self.checkpoint), asdict(self.config)
+        (path, saved), wanted = checkpoint.load_last(self.checkpoint), asdict(self.config)
         try:
             names = ["env", "size", *(name for name in wanted if name not in FREE_TO_CHANGE)]
-            checkpoint.check_same(self.checkpoint, saved["config"], wanted, names)
+            checkpoint.check_same(path, saved["config"], wanted, names)
             self.restore(saved)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            raise checkpoint.CheckpointError(
-                f"{self.checkpoint} was written by another version of the course "
-                f"({type(error).__name__}); delete it to start anew") from None
+            raise checkpoint.CheckpointError(f"{path} was written by another version of the course "
+                                             f"({type(error).__name__}); delete it to start anew") from None
+        self.records.say(f"{self.folder.name}: going on from {path.name} of step {self.step}")
 
     def restore(self, saved):
         learner = self.learner

@@ -10,11 +10,7 @@ def train_world_model(run):
     Returns the averaged agent, of which only the world model has learned anything.
     """
     config, learner = run.config, run.learner
-    if not config.resume:
-        run.checkpoint.unlink(missing_ok=True)
-    elif run.checkpoint.exists():
-        run.load()
-    run.tell("start", {"step": run.step})
+    run.take_up()
     run.collector.begin()
     while run.step < config.steps:
         run.collector.step(random=True)
