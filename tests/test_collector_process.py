@@ -15,7 +15,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-import toys
+import telling
 from dreamer.config import Config
 from dreamer.distributions import Mode
 from dreamer.learner import Learner
@@ -34,32 +34,12 @@ SCRIPT = Path(__file__).parent.parent / "02_dreamer_cartpole.py"
 unix = pytest.mark.skipif(os.name == "nt", reason="needs signals")
 
 
-class Tells(toys.Counter):
-    """A Counter that leaves its process id in `folder`, and fails at its 41st step while a file "broken" is there."""
-
-    def __init__(self, folder=None):
-        self.steps, self.folder = 0, Path(folder or os.environ["TELLS"])
-        with open(self.folder / "pids", "a") as file:
-            file.write(f"{os.getpid()}\n")
-
-    def step(self, action):
-        self.steps += 1
-        if self.steps == 41 and (self.folder / "broken").exists():
-            raise ValueError("the motor is broken")
-        return super().step(action)
-
-
-def register(folder):
-    """What a script may do: register an environment that a fresh process has never heard of."""
-    gym.register("Tells-v0", Tells, kwargs={"folder": str(folder)}, disable_env_checker=True)
-
-
 @pytest.fixture(autouse=True)
 def elsewhere(tiny_size, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    register(tmp_path)
+    telling.register(tmp_path)
     yield
-    del gym.registry["Tells-v0"]
+    del gym.registry["Local-v0"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +50,7 @@ def start_quickly():
         return
     with pytest.MonkeyPatch.context() as patch:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "gymnasium.vector", "gymnasium.wrappers", "tqdm"])
+        context.set_forkserver_preload(["dreamer.tools.collector_worker", "tqdm"])
         patch.setattr(collector_process, "SPAWN", context)
         yield
 
@@ -137,7 +117,7 @@ def check_rows(run):
 
 @pytest.mark.parametrize("envs, ratio", [(1, 5.0), (3, 10.0), (3, 200.0)])
 def test_rows_counts_and_train_ratio_are_those_of_the_loop(envs, ratio):
-    run = process_run(envs=envs, train_ratio=ratio, log_every=1, steps=81)
+    run = process_run(envs=envs, train_ratio=ratio, log_every=1, steps=66)
     summary = run.train()
     rows, acted = check_rows(run), run.config.steps
     assert summary["steps"] == run.step == acted == sum(bool(row["action"].any()) for row in rows)
@@ -246,7 +226,7 @@ def test_the_agent_first_acts_when_observations_are_measured_and_one_update_is_m
 
 @unix
 def test_a_killed_collector_is_reported_and_what_it_had_sent_is_kept(tmp_path):
-    run = process_run(env="Tells-v0", output="here", steps=120, checkpoint_every=1000)
+    run = process_run(env="Local-v0", output="here", steps=120, checkpoint_every=1000)
     store = run.collector.step
 
     def step(random):
@@ -260,7 +240,7 @@ def test_a_killed_collector_is_reported_and_what_it_had_sent_is_kept(tmp_path):
     kept = check_rows(run)
     saved = checkpoint.load(run.checkpoint)
     assert 50 <= run.step < 120 and saved["saved_at"] == run.step == sum(bool(row["action"].any()) for row in kept)
-    again = process_run(env="Tells-v0", output="here", steps=120, checkpoint_every=1000)
+    again = process_run(env="Local-v0", output="here", steps=120, checkpoint_every=1000)
     assert again.train()["steps"] == 120
     rows = check_rows(again)                    # the episode in progress was cut, and no other met twice
     assert sum(bool(row["action"].any()) for row in rows) == 120
@@ -270,7 +250,7 @@ def test_a_killed_collector_is_reported_and_what_it_had_sent_is_kept(tmp_path):
 
 
 def test_an_environment_that_fails_is_reported_by_its_own_error_and_can_be_resumed(tmp_path, capsys):
-    flags = shlex.split("--env Tells-v0 --output here --steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 "
+    flags = shlex.split("--env Local-v0 --output here --steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 "
                         "--imagination-horizon 2 --stoch 4 --train-ratio 4 --eval-episodes 1 --final-episodes 1 --device cpu "
                         "--collector process")
     Path("broken").touch()
@@ -294,45 +274,26 @@ def test_a_task_that_cannot_be_used_is_refused_as_without_a_process(env):
 
 @unix
 def test_a_killed_trainer_leaves_no_process_and_resumes_without_a_lost_or_doubled_row(tmp_path):
-    config = tiny(env="Tells-v0", collector="process", async_envs=True, envs=3, capacity=600, steps=120, checkpoint_every=30, output="here",
+    config = tiny(env="Local-v0", collector="process", async_envs=True, envs=2, capacity=600, steps=110, checkpoint_every=30, output="here",
                   eval_every=1000, final_episodes=1)
-    process = multiprocessing.get_context("forkserver").Process(target=train_and_be_killed, args=(config, tmp_path))
+    process = multiprocessing.get_context("forkserver").Process(target=telling.train_and_be_killed, args=(config, tmp_path))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and gone(told_pids(tmp_path))
     saved = checkpoint.load("here/checkpoint.pt")
     resumed = Run(config)
-    assert resumed.train()["steps"] == 120 and gone(told_pids(tmp_path))
+    assert resumed.train()["steps"] == 110 and gone(told_pids(tmp_path))
     check_rows(resumed)
-    assert 60 <= saved["saved_at"] < 90
+    assert saved["saved_at"] == 60
     for ring, count in enumerate(saved["replay"]["count"].tolist()):
         for key in ("obs_vector", "action", "reward", "is_first", "is_terminal"):
             assert torch.equal(resumed.replay.rows[key][ring, :count], saved["replay"]["rows"][key][ring, :count])
         assert resumed.replay.rows["is_last"][ring, count - 1] and resumed.replay.rows["is_first"][ring, count]
 
 
-def train_and_be_killed(config, folder):
-    """In a process of its own: SIGKILL at environment step 87, in the middle of an update."""
-    toys.use_tiny_size()
-    os.chdir(folder)
-    register(folder)
-    collector_process.SPAWN = multiprocessing.get_context("forkserver")
-    run, update = Run(config), Learner.update
-
-    def killed(learner, *arguments):
-        if run.step >= 87:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return update(learner, *arguments)
-    Learner.update = killed
-    run.train()
-
-
-gym.register("Script-v0", "test_collector_process:Tells", disable_env_checker=True)       # by name, for the script below
-
-
 @unix
 def test_ctrl_c_ends_both_processes_and_the_same_command_goes_on(tmp_path):
-    small = shlex.split("--env test_collector_process:Script-v0 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
+    small = shlex.split("--env telling:Tells-v0 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
                         "--train-ratio 4 --eval-every 100000 --final-episodes 1 --checkpoint-every 10 --log-every 1 --device cpu")
     command = [sys.executable, str(SCRIPT), *small, "--collector", "process", "--output", "here"]
     surroundings = {**os.environ, "TELLS": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(SCRIPT.parent)])}
