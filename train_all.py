@@ -43,7 +43,7 @@ def verdict(job, summary):
     if not job.lesson.acts:
         return summary["ratio"], summary["ratio"] <= job.lesson.bar
     judged = [met for _, met in job.lesson.bar.check(summary)]
-    return float(np.mean(summary["final"]["greedy"])), None if None in judged else all(judged)
+    return job.lesson.bar.score(summary["final"]["greedy"]), None if None in judged else all(judged)
 
 
 def report(jobs, unreadable, judge=True):
@@ -51,7 +51,7 @@ def report(jobs, unreadable, judge=True):
     for lesson, task in dict.fromkeys((job.lesson, job.task) for job in jobs):
         of_task = [job for job in jobs if (job.lesson, job.task) == (lesson, task)]
         done = [verdict(job, job.summary()) for job in of_task if job.state == "done"]
-        scores = "  ".join(f"{score:.{1 if lesson.acts else 2}f}" for score, _ in done)
+        scores = "  ".join(f"{score:.{1 if lesson.acts and lesson.bar.success is None else 2}f}" for score, _ in done)
         met = f"bar met by {sum(m is True for _, m in done)} of {len(of_task)}" if judge else "toy size, not judged"
         print(f"{lesson.name:<24} {task:<16} {f'{met}:  {scores}' if done else 'nothing finished'}")
     return failures(jobs, unreadable)

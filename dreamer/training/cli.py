@@ -26,14 +26,29 @@ RECIPES = {"official": OFFICIAL, "course": {name: getattr(Config(), name) for na
 @dataclass(frozen=True)
 class Bar:
     """What counts as solved. `final`: least mean return of the fresh greedy episodes at the end;
-    `window`: least mean of the greedy evaluations at the steps `at`, all of them together."""
-    final: float
+    `window`: least mean of the greedy evaluations at the steps `at`, all of them together. `success`, in place of both:
+    least share of the fresh episodes at the end, greedy and sampled alike, whose return is above 0."""
+    final: float | None = None
     window: float | None = None
     at: tuple = ()
 
+    success: float | None = None
+
+    @property
+    def least(self):
+        """The least score that counts as solved, see `score`."""
+        return self.final if self.success is None else self.success
+
+    def score(self, returns):
+        """What is judged of the returns of some episodes: their mean, or the share above 0."""
+        return mean(returns) if self.success is None else share_above_0(returns)
     def check(self, summary):
         """summary of a run -> list of (sentence, met?); met is None if there is nothing to judge."""
         score = mean(summary["final"]["greedy"])
+        if self.success is not None:
+            shares = {mode: share_above_0(summary["final"][mode]) for mode in ("greedy", "sampled")}
+            return [(f"success in {share:.1%} of {len(summary['final'][mode])} fresh {mode} episodes, "
+                     f"wanted {self.success:.0%}", share >= self.success) for mode, share in shares.items()]
         checks = [(f"mean of {len(summary['final']['greedy'])} fresh greedy episodes {score:.1f}, "
                    f"wanted {self.final:g}", score >= self.final)]
         if self.window is None:
@@ -53,6 +68,11 @@ def mean(values):
 
 
 # ------------------------------------------------------------------ flags
+def share_above_0(returns):
+    """What tasks with one reward at the end count as success."""
+    return mean(np.asarray(returns) > 0)
+
+
 
 def parse_flags(defaults, argv, about=""):
     """Config from a command line. `--recipe` replaces the defaults before all other flags count.
@@ -204,12 +224,16 @@ def interrupted(run, argv):
     return INTERRUPTED
 
 
-def report(summary, folder, bar=None):
-    """Print scores, the bar and the files of a finished run."""
+def report(summary, folder, bar=None, success=False):
+    """Print scores, the bar and the files of a finished run. success: the shares of returns above 0, too."""
     print(f"\n{summary['task']}, seed {summary['seed']}: {summary['steps']} steps, {summary['updates']} updates, "
-          f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)")
+          f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)"
+          + "   greedy  sampled   (success)" * success)
     for scores in (*summary["evaluations"], {"step": "final", **summary["final"]}):
-        print(f"{scores['step']:>7} {mean(scores['greedy']):8.1f} {mean(scores['sampled']):8.1f}")
+        both = scores["greedy"], scores["sampled"]
+        line = "".join(f" {mean(returns):8.{3 if success else 1}f}" for returns in both)
+        rates = " " * 17 + "".join(f" {share_above_0(returns):8.1%}" for returns in both)
+        print(f"{scores['step']:>7}{line}{rates if success else ''}")
     print()
     for sentence, met in bar.check(summary) if bar else ():
         print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)

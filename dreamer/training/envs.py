@@ -23,7 +23,7 @@ MOST_CLASSES = 2 ** 15      # of one symbol: replay keeps symbols in 16 bits
 
 
 def make(env_id, render_mode=None):
-    """tasks.make, of an id or what `registered` gives for it; raises TaskError with one sentence for what goes wrong."""
+    """tasks.make, of an id or what `registered` gives for it. Raises TaskError, one sentence for what goes wrong."""
     task, env_id = env_id, getattr(env_id, "id", env_id)
     try:
         return tasks.make(task, render_mode)
@@ -85,8 +85,8 @@ def observation_spec(space):
         elif isinstance(part, Box) and len(part.shape) <= 1 and np.issubdtype(part.dtype, np.number):
             vector += int(np.prod(part.shape))
         elif isinstance(part, Box) and len(part.shape) == 2 and part.dtype == np.uint8:
-            raise TaskError(f"{named(key)} is an image of shape {part.shape}, without channels; supported is ({IMAGE_SIZE}, "
-                            f"{IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ReshapeObservation")
+            raise TaskError(f"{named(key)} is an image of shape {part.shape}, without channels; supported is ({IMAGE_SIZE}"
+                            f", {IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ReshapeObservation")
         else:
             raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}")
     if not (vector or symbols or image):

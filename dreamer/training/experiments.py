@@ -1,7 +1,8 @@
 """The experiments of the README: which lessons with which seeds, how to run them, and how far each run is.
 
 What a lesson trains and what counts as solved stands in its script alone: DEFAULTS, BAR and, where one
-script has several tasks, TASKS. They are read from there.
+script has several tasks, TASKS. They are read from there. Where tasks differ in their budgets, TASKS is a dict
+of what each changes in DEFAULTS, and BAR one of their bars.
 """
 
 import functools
@@ -12,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..config import Config
@@ -42,9 +43,15 @@ class Lesson:
     name: str               # 02_dreamer_cartpole
     defaults: Config
     tasks: tuple
-    bar: object             # cli.Bar; for a lesson without behaviour: largest error relative to the better guess
+    bar: object             # cli.Bar, or a dict of them; without behaviour: largest error relative to the better guess
     acts: bool              # False: only a world model is trained
     held_out: int           # episodes that a lesson without behaviour is measured on
+    budgets: dict = field(default_factory=dict, compare=False)      # task: what it changes in the defaults
+
+    def of(self, task):
+        """The same lesson with the budget and the bar of one of its tasks."""
+        bar = self.bar[task] if isinstance(self.bar, dict) else self.bar
+        return replace(self, defaults=replace(self.defaults, env=task, **self.budgets.get(task, {})), bar=bar)
 
     @property
     def number(self):
@@ -68,8 +75,8 @@ def load_script(path):
     try:
         spec.loader.exec_module(module)
         tasks = getattr(module, "TASKS", (module.DEFAULTS.env,))
-        return Lesson(path.stem, module.DEFAULTS, tasks, module.BAR, not hasattr(module, "TASKS"),
-                      getattr(module, "EPISODES", 0))
+        return Lesson(path.stem, module.DEFAULTS, tuple(tasks), module.BAR, not isinstance(module.BAR, float),
+                      getattr(module, "EPISODES", 0), tasks if isinstance(tasks, dict) else {})
     except FileNotFoundError:
         raise LessonError(f"there is no {path.name}") from None
     except Exception as error:          # whatever a script may do: the other lessons go on
@@ -163,7 +170,7 @@ def plan(names, runs, toy=False):
             for seed in range(1 if toy else SEEDS[name]):
                 folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + run_folder(task, seed).name)
                 alone = toy or seed > 0         # the course shows the pictures of seed 0
-                jobs.append(Job(lesson, task, seed, folder, TOY if toy else [], elsewhere=alone))
+                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else [], elsewhere=alone))
     for job in jobs:
         job.state = "done" if job.summary() else "waiting"
     return jobs, unreadable

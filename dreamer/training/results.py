@@ -11,7 +11,8 @@ from ..visual import curves
 from . import checkpoint, experiments, tables
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
-KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "versions")      # of summary.json
+KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
+        "versions")             # of summary.json
 
 
 # ------------------------------------------------------------------ storing
@@ -25,10 +26,11 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def entry(summary, command, bar=None, clock=()):
+def entry(summary, command, bar=None, clock=(), score=np.mean):
     """What is kept of one finished run (its summary.json).
 
-    bar: least return that counts as solved. clock: (step, seconds) pairs of the run, in order.
+    bar: least score that counts as solved. clock: (step, seconds) pairs of the run, in order. score: what is
+    judged of the returns of an evaluation, as in `cli.Bar`.
     """
     kept = {name: summary[name] for name in KEPT if name in summary}
     kept |= {"seconds": round(summary["seconds"]), "processor": processor(), "cores": os.cpu_count(),
@@ -36,7 +38,7 @@ def entry(summary, command, bar=None, clock=()):
     if "config" in summary:             # without the folder, which is a path of this machine
         kept["config"] = {name: value for name, value in summary["config"].items() if name != "output"}
     if "evaluations" in summary:
-        kept["curve"] = {mode: [[e["step"], float(np.mean(e[mode]))] for e in summary["evaluations"]]
+        kept["curve"] = {mode: [[e["step"], float(score(e[mode]))] for e in summary["evaluations"]]
                          for mode in ("greedy", "sampled")}
         step = None if bar is None else tables.steps_to_bar(kept["curve"]["greedy"], bar)
         kept |= {"steps_to_bar": step, "seconds_to_bar": seconds_at(step, clock)}
@@ -56,7 +58,8 @@ def collect(jobs):
     for job in jobs:
         if summary := job.summary():
             clock = [(line["step"], line["seconds"]) for line in experiments.measured(job.folder)]
-            kept = entry(summary, job.command(), job.lesson.bar.final if job.lesson.acts else None, clock)
+            judged = {"bar": job.lesson.bar.least, "score": job.lesson.bar.score} if job.lesson.acts else {}
+            kept = entry(summary, job.command(), clock=clock, **judged)
             collected.setdefault(job.lesson.name, []).append(kept)
     return collected
 
@@ -98,7 +101,7 @@ def acting(stored):
     references = stored.get(REFERENCES, [])
     for name, entries in stored.items():
         for task in dict.fromkeys(e["task"] for e in entries if name != REFERENCES and "curve" in e):
-            yield (experiments.load(name), task, [e for e in entries if e["task"] == task],
+            yield (experiments.load(name).of(task), task, [e for e in entries if e["task"] == task],
                    [r for r in references if r["task"] == task])
 
 

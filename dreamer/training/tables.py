@@ -30,14 +30,16 @@ def heading(*names):
 
 
 def results(tasks, stored):
-    """The README's results: one row for each seed, then one for each model-free algorithm; world models apart."""
+    """The README's results: one row for each seed, then one for each model-free algorithm; other kinds of task apart."""
     lines = heading("task", "seed", "steps", "final greedy, mean (worst)", "final sampled",
                     "mean of evaluations in the last 3/8", "steps to the bar", "minutes, 1 thread")
     for lesson, task, entries, references in tasks:
+        if lesson.bar.success is not None:
+            continue
         lines += [row(e, lesson.bar.final) for e in entries]
         for name, runs in curves.algorithms(references).items():
             lines.append(reference_row(task, name, runs, lesson.bar.final))
-    return "\n".join(lines + world_models(stored))
+    return "\n".join(lines + successes(tasks) + world_models(stored))
 
 
 def row(e, bar):
@@ -63,6 +65,22 @@ def spread(values, form=",.1f"):
     return f"{np.mean(values):{form}} [{min(values):{form}} to {max(values):{form}}]"
 
 
+def successes(tasks):
+    """Rows of the tasks that are judged by success, with what chance and the best play get."""
+    lines = ["", *heading("success in", "seed", "steps", "final greedy", "final sampled", "of random actions",
+                          "mean return, greedy", "of the best play", "steps to the bar", "minutes, 1 thread")]
+    for lesson, task, entries, _ in tasks:
+        for e in entries if lesson.bar.success is not None else ():
+            greedy, sampled = e["final"]["greedy"], e["final"]["sampled"]
+            reached = steps_to_bar(e["curve"]["greedy"], lesson.bar.success)
+            chance, best = e.get("random"), e.get("optimal")            # a kill may have come before they were written
+            rates = ["-" if returns is None else f"{lesson.bar.score(returns):.0%}" for returns in (greedy, sampled, chance)]
+            lines.append(cells(task, e["seed"], f"{e['steps']:,}", *rates, f"{np.mean(greedy):.3f}",
+                               "-" if best is None else f"{np.mean(best):.3f}",
+                               "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}"))
+    return lines if len(lines) > 3 else []
+
+
 def world_models(stored):
     """Rows of the lessons that train a world model alone."""
     entries = [e for found in stored.values() for e in found if "errors" in e]
@@ -81,11 +99,12 @@ def world_models(stored):
 def budgets():
     """The README's table of what differs between lessons, from the DEFAULTS and bars of their scripts."""
     lines = heading("lesson", "task", "size", "environments", "steps", "model updates", "evaluation episodes", "bar")
-    for lesson in map(experiments.load, experiments.SEEDS):
-        c = lesson.defaults
-        counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
-                  else f"{lesson.held_out} held out")
-        for task in lesson.tasks:
+    for whole in map(experiments.load, experiments.SEEDS):
+        for task in whole.tasks:
+            lesson = whole.of(task)
+            c = lesson.defaults
+            counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
+                      else f"{lesson.held_out} held out")
             lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{lesson.updates(c):,}",
                                counts, in_words(lesson)))
     return "\n".join(lines)
@@ -95,6 +114,8 @@ def in_words(lesson):
     """The bar of a lesson."""
     if not lesson.acts:
         return f"error at most {lesson.bar:.2f} of the better guess"
+    if lesson.bar.success is not None:
+        return f"success in at least {lesson.bar.success:.0%} of the final episodes, greedy and sampled alike"
     words = f"final greedy mean at least {lesson.bar.final:g}"
     if lesson.bar.window is None:
         return words
@@ -111,8 +132,9 @@ def lessons(tasks, stored):
         if name == LOOKING:
             lines.append(cells(f"`{name}.py`", book, "all of them", "-", "-", "held-out episodes only", "-", "below"))
             continue
-        lesson = experiments.load(name)
-        for task in lesson.tasks:
+        whole = experiments.load(name)
+        for task in whole.tasks:
+            lesson = whole.of(task)
             done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task and "errors" in e]
             minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
@@ -122,8 +144,8 @@ def lessons(tasks, stored):
 
 def outcome(lesson, entries):
     """How many seeds met the whole bar, and the worst final score; and how many are still to be run, if any."""
-    scores = [np.mean(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
-    worst = f"{min(scores):.1f}" if lesson.acts else f"{max(scores):.2f}"
+    scores = [lesson.bar.score(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
+    worst = f"{max(scores):.2f}" if not lesson.acts else f"{min(scores):{'.1f' if lesson.bar.success is None else '.0%'}}"
     met = sum(meets(lesson, e) for e in entries)
     planned = experiments.SEEDS[lesson.name]
     missing = f" ({planned - len(entries)} not run yet)" if len(entries) < planned else ""
@@ -135,6 +157,8 @@ def meets(lesson, e):
     if not lesson.acts:
         return e["ratio"] <= lesson.bar
     bar, scores = lesson.bar, dict(e["curve"]["greedy"])
+    if bar.success is not None:
+        return all(bar.score(e["final"][mode]) >= bar.success for mode in ("greedy", "sampled"))
     window = [scores[step] for step in bar.at if step in scores]
     held = bar.window is None or (len(window) == len(bar.at) and np.mean(window) >= bar.window)
     return bool(np.mean(e["final"]["greedy"]) >= bar.final and held)

@@ -22,10 +22,10 @@ def draw(axis, lesson, task, entries, references):
         steps = [step for step, _ in runs[0]["curve"]]
         mean = np.mean([np.interp(steps, *zip(*r["curve"])) for r in runs], 0)
         axis.plot(steps, mean, color="0.5", linewidth=0.9, dashes=dashes, label=f"{name}, mean of {len(runs)} seeds")
-    axis.axhline(lesson.bar.final, color="black", linewidth=0.8, linestyle=":", label=f"bar {lesson.bar.final:g}")
+    axis.axhline(lesson.bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {lesson.bar.least:g}")
     episodes = entries[0]["config"]["eval_episodes"]
     axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
-             ylabel=f"return, mean of {episodes} greedy episodes")
+             ylabel=f"{'return, mean' if lesson.bar.success is None else 'success'} of {episodes} greedy episodes")
     axis.legend(fontsize=7, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
 
