@@ -56,6 +56,10 @@ class Config:
     """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps)"""
     async_envs: bool = False
     """run each environment in a process of its own"""
+    env_timeout: float = 300.0
+    """seconds after which --async-envs gives up a reset or step without an answer; 0 waits for ever"""
+    collector: Literal["inline", "process"] = "inline"
+    """process: act in a process beside training, for slow environments (docs/scaling.md)"""
     log_every: int = 250
     """environment steps between two lines of metrics.jsonl"""
     eval_every: int = 1000
@@ -127,7 +131,7 @@ class Config:
     lr: float = 1e-3
     """learning rate of LaProp, for all networks (paper: 4e-5)"""
     lr_end: float = 0.1
-    """share of the learning rate that is left at the last update; it falls linearly (paper: 1, constant)"""
+    """share of the learning rate left at the last update; it falls over the second half (paper: 1, constant)"""
     warmup: int = 100
     """updates over which the learning rate rises from 0 (paper: 1000)"""
     agc: float = 0.3

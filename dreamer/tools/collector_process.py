@@ -139,20 +139,27 @@ class RemoteCollector:
         if self.trouble:
             raise CollectorError(self.trouble)
         if self.ordered is None:
-            self.order(self.envs.steps, random)
+            self.order(max(1, self.left(self.envs.steps, random)), random)
         steps, self.trouble = self.envs.answer()
         self.ready.extend((self.ordered, *step) for step in steps)
-        self.ordered, after = None, self.envs.steps + len(steps) * self.envs.count
-        # The agent's first stretch waits for what is measured and learned from the last random one.
-        if self.length and not self.trouble and after < (self.config.prefill if random else self.config.steps):
-            self.order(after, random)
+        left = self.left(self.envs.steps + len(steps) * self.envs.count, random)
+        self.ordered = None
+        if self.length and left > 0 and not self.trouble:
+            self.order(left, random)
 
-    def order(self, start, random):
-        """Have a stretch played from environment step `start` on, not beyond the end of prefill or run."""
-        end = self.config.prefill if random and start < self.config.prefill else self.config.steps
-        left = -(-(end - start) // self.envs.count)                         # rounded up
+    def left(self, start, random):
+        """Steps of all environments from environment step `start` to the end of the run, or of the prefill.
+
+        The agent's first stretch is never ordered ahead: it waits for what is measured and learned from the last
+        random one.
+        """
+        end = min(self.config.prefill, self.config.steps) if random else self.config.steps
+        return -(-(end - start) // self.envs.count)                             # rounded up
+
+    def order(self, most, random):
+        """Have a stretch of at most `most` steps played with the weights of this moment."""
         self.ordered = self.learner.updates
-        self.send((max(1, min(LONGEST if random else self.length, left)), random))
+        self.send((min(LONGEST if random else self.length or 1, most), random))
         if not random:
             with suppress(OSError):
                 send_weights(self.envs.pipe, self.learner.average)
