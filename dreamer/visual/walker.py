@@ -10,10 +10,10 @@ PARENTS = {"right_hip": ("torso", "right_thigh"), "right_knee": ("right_thigh", 
 
 
 class Painter:
-    """Draws state vectors (24,): height, orientations of the seven bodies, speeds. Raises TaskError if nothing can draw."""
+    """Draws state vectors (24,): height, orientations of the seven bodies, speeds."""
 
     def __init__(self):
-        self.env = Suite("walker_walk")
+        self.env = Suite("walker_walk", "-proprio")
         self.env.reset(seed=0)
         self.physics = self.env.env.physics
         self.bodies = [self.physics.model.id2name(i, "body") for i in range(1, self.physics.model.nbody)]
@@ -31,7 +31,7 @@ class Painter:
         self.physics.forward()
 
     def draw(self, vector):
-        """(24,) -> picture uint8 (240, 240, 3)."""
+        """(24,) -> picture uint8 (240, 240, 3). Raises TaskError if nothing can draw it."""
         self.pose(vector)
         return self.env.draw(SHOWN)
 

@@ -1,0 +1,146 @@
+"""Lesson 7: one reward at the end, and a view of 7 x 7 cells: DreamerV3 explores, remembers, and finds the goal.
+
+Goal            See what the recurrent memory is for, and what each of the tricks of DreamerV3 does where a reward of at
+                most 1 arrives once an episode: by taking them away one at a time.
+Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
+
+Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
+                FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
+Observations    The 7 x 7 cells in front of the agent, as symbols (object, colour and state of each), and the direction
+                in which it looks; with --pixels the same view as a 64 x 64 picture, without the direction. The mission,
+                a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
+Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
+                that reaches its most steps is truncated, not terminated.
+Chance          Uniformly random actions succeed in about 16 to 20 % of the episodes of Empty-8x8, 8 % of DoorKey-5x5 and
+                3 to 4 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the rate of 200
+                random episodes, and what the best play, which knows the whole grid, gets in the final ones.
+
+Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
+(DoorKey-5x5) and 30 % (FourRooms).
+
+Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
+as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png. --compare writes
+assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
+Next            08_dreamer_walker_walk.py: pictures instead of symbols.
+
+Try             python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0                     one task only
+                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without memory    it forgets at once
+                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without each      every part in turn
+                python 07_dreamer_minigrid.py --compare                                         draw what these runs show
+"""
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dreamer.config import Config
+from dreamer.distributions import Draw
+from dreamer.tools import ablations, ablation_study, grid_play, lesson_flags
+from dreamer.training import cli, paths
+from dreamer.training.cli import Bar
+from dreamer.training.loop import derived_seed
+from dreamer.training.records import write_summary
+from dreamer.training.validate import ConfigError
+from dreamer.visual import triptych
+from dreamer.visual.episodes import record
+from dreamer.visual.render import save_gif
+
+TASKS = {"MiniGrid-Empty-8x8-v0": dict(steps=15_000, eval_every=1500),
+         "MiniGrid-DoorKey-5x5-v0": dict(steps=40_000, eval_every=2500),
+         "MiniGrid-FourRooms-v0": dict(steps=150_000, eval_every=7500)}
+DEFAULTS = Config(env="MiniGrid-Empty-8x8-v0", final_episodes=100, **TASKS["MiniGrid-Empty-8x8-v0"])
+BAR = {"MiniGrid-Empty-8x8-v0": Bar(success=0.99), "MiniGrid-DoorKey-5x5-v0": Bar(success=0.90),
+       "MiniGrid-FourRooms-v0": Bar(success=0.30)}
+RANDOM = 200                    # episodes of chance
+CONTEXT, HORIZON = 5, 40        # rows looked at, steps dreamed
+
+
+@dataclass(frozen=True)
+class Own:
+    """What only this lesson can be told."""
+    pixels: bool = False
+    """see the 7 x 7 view as a 64 x 64 picture instead of symbols"""
+    without: Literal["nothing", "each", *ablations.WITHOUT] = "nothing"
+    """switch a part of the algorithm off, or each of them in turn (dreamer/tools/ablations.py)"""
+    compare: bool = False
+    """train nothing: draw the success rates of all runs in runs/, with and without each part"""
+
+
+def read(argv, task):
+    """Own flags and Config for a task, or for the one that --env names. Raises ConfigError."""
+    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, {})), argv, __doc__)
+    if own.pixels and not config.env.endswith("-pixels"):
+        config = replace(config, env=config.env + "-pixels")
+    if own.without != "nothing" and config.collector != "inline":
+        raise ConfigError("--without is for --collector inline: what is switched off here is still on in another process")
+    return own, config
+
+
+def folder_of(config, without, several):
+    """runs/TASK-SEED or runs/TASK-without-WHAT-SEED; the same in --output, if that is for several runs."""
+    name = config.env if without == "nothing" else f"{config.env}-without-{without}"
+    own = paths.run_folder(name, config.seed)
+    return Path(config.output) / own.name if several and config.output else Path(config.output or own)
+
+
+def learn(config, without, folder, argv, runs):
+    """One run: train, report, and add chance and the best play to its summary."""
+    whole = without == "nothing"
+    config = replace(config if whole else ablations.configure(config, without), output=str(folder))
+    run = cli.start(config, argv, runs)
+    with nullcontext() if whole else ablations.remove(without, run.learner):
+        summary = run.train()
+        cli.report(summary, run.folder, BAR.get(config.env) if whole else None, success=True)
+        if whole and config.env in TASKS:
+            picture(run.learner.average.cpu(), config)
+    summary |= {"without": without, **ends_of_the_scale(config)}
+    write_summary(run.folder / "summary.json", summary)
+
+
+def ends_of_the_scale(config):
+    """Returns of random play in episodes of its own, and of the best play in the very episodes of the final evaluation."""
+    chance = grid_play.random_returns(config.env, grid_play.episode_seeds(derived_seed(config.seed, 5), RANDOM))
+    best = grid_play.optimal_returns(config.env, grid_play.episode_seeds(derived_seed(config.seed, 2), config.final_episodes))
+    print(f"random actions: success in {100 * cli.share_above_0(chance):.1f} % of {RANDOM} episodes, mean return "
+          f"{np.mean(chance):.3f}; the best play, which knows the grid: mean return {np.mean(best):.3f}")
+    return {"random": chance, "optimal": best}
+
+
+def picture(agent, config):
+    """An open-loop dream as GIF and as PNG. Held random actions look around more than the trained agent does."""
+    seed = derived_seed(config.seed, 4)
+    episode = max(record(None, config.env, 8, seed, longest=CONTEXT + HORIZON), key=len)
+    draw = Draw(torch.Generator().manual_seed(seed))
+    real, dreamed = triptych.pictures(config.env, *triptych.dream(agent, episode, CONTEXT, HORIZON, draw))
+    path = paths.ROOT / "assets" / f"07_dream_{config.env}.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_gif(triptych.frames(real, dreamed), path, 300)
+    triptych.strip(real, dreamed).save(path.with_suffix(".png"))
+    print(f"open-loop dream: {paths.shown(path)} and {paths.shown(path.with_suffix('.png'))}")
+
+
+def work(argv, runs):
+    given = lesson_flags.given(Own(), argv)
+    own, config = read(argv, DEFAULTS.env)
+    if own.compare:
+        return ablation_study.publish(paths.ROOT / "runs", paths.ROOT / "assets")
+    tasks = [config.env] if "env" in given else TASKS
+    parts = ablations.WITHOUT if own.without == "each" else [own.without]
+    for task in tasks:
+        for part in parts:
+            own, config = read(argv, task)
+            learn(config, part, folder_of(config, part, len(tasks) * len(parts) > 1), argv, runs)
+
+
+def main(argv=None):
+    """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
+    return cli.guarded(work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What each part of the algorithm does in lesson 7: success rates with and without it, from all runs there are."""
+
+import json
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..training import checkpoint, paths
+from ..training.cli import share_above_0
+from ..training.validate import ConfigError
+from .ablations import WITHOUT
+
+PARTS = ("nothing", *WITHOUT)
+COLUMNS = 4
+
+
+def publish(runs, assets):
+    """Keep the success rates of all runs below `runs` in `assets`/07_ablations.json, print a table and draw each task.
+
+    What is stored already and has no run any more stays. Raises ConfigError if there is nothing to show.
+    """
+    path = assets / "07_ablations.json"
+    stored = {key(entry): entry for entry in [*read(path), *collect(runs)]}
+    entries = sorted(stored.values(), key=key)
+    if not entries:
+        raise ConfigError(f"--compare finds no finished run of this lesson in {paths.shown(runs)}; train one first")
+    assets.mkdir(parents=True, exist_ok=True)
+    with checkpoint.replacing(path) as file:
+        file.write((json.dumps(entries, indent=1) + "\n").encode())
+    for task in dict.fromkeys(entry["task"] for entry in entries):
+        of_task = [entry for entry in entries if entry["task"] == task]
+        print("\n".join(table(task, of_task)) + "\n")
+        draw(task, of_task).savefig(assets / f"07_ablations_{task}.png", dpi=110)
+    print(f"files: {paths.shown(path)} and a picture of each task beside it")
+
+
+def key(entry):
+    return entry["task"], PARTS.index(entry["without"]), entry["seed"]
+
+
+def read(path):
+    """The entries of 07_ablations.json, none if there is no such file. Raises ConfigError if it is damaged."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        list(map(key, entries))
+        return entries
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError, KeyError):
+        raise ConfigError(f"{paths.shown(path)} is damaged; restore it or delete it") from None
+
+
+def collect(runs):
+    """An entry for every finished run of this lesson below `runs`."""
+    for path in sorted(runs.glob("*/summary.json")):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if "without" in summary:
+            yield entry(summary)
+
+
+def entry(summary):
+    """What is kept of a run: rates are shares of episodes with a return above 0."""
+    curve = [[e["step"], share_above_0(e["greedy"]), share_above_0(e["sampled"])] for e in summary["evaluations"]]
+    final = summary["final"]
+    return {"task": summary["task"], "without": summary["without"], "seed": summary["seed"], "steps": summary["steps"],
+            "seconds": round(summary["seconds"]), "curve": curve, "chance": share_above_0(summary["random"]),
+            "greedy": share_above_0(final["greedy"]), "sampled": share_above_0(final["sampled"]),
+            "return": float(np.mean(final["greedy"])), "best_return": float(np.mean(summary["optimal"]))}
+
+
+# ------------------------------------------------------------------ what is shown
+
+def table(task, entries):
+    """Lines of text: a row for each part that was switched off, with the final success of every seed."""
+    chance, best = (np.mean([e[name] for e in entries]) for name in ("chance", "best_return"))
+    lines = [f"{task}: success in fresh episodes (chance {chance:.0%}; return of the best play {best:.3f})",
+             f"{'without':<16}{'greedy':>8}{'sampled':>9}{'return':>8}   greedy success of every seed"]
+    for part in PARTS:
+        if found := [e for e in entries if e["without"] == part]:
+            means = [np.mean([e[name] for e in found]) for name in ("greedy", "sampled", "return")]
+            each = ", ".join(f"{e['greedy']:.0%}" for e in found)
+            lines.append(f"{part:<16}{means[0]:>8.0%}{means[1]:>9.0%}{means[2]:>8.3f}   {each}")
+    return lines
+
+
+def draw(task, entries):
+    """A panel for each part: greedy success without it in colour, with everything in grey, chance dotted."""
+    parts = [part for part in WITHOUT if any(e["without"] == part for e in entries)] or ["nothing"]
+    columns = min(COLUMNS, len(parts))
+    rows = -(-len(parts) // columns)
+    figure = Figure((3.2 * columns + 0.6, 2.5 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axis, part in zip(axes.flat, parts):
+        lines(axis, [e for e in entries if e["without"] == "nothing"], "0.6", "everything")
+        if part != "nothing":
+            lines(axis, [e for e in entries if e["without"] == part], "C3", f"without {part}")
+        axis.axhline(np.mean([e["chance"] for e in entries]), color="black", linewidth=0.8, linestyle=":", label="chance")
+        axis.set(ylim=(-0.03, 1.03))
+        axis.legend(fontsize=7, frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(parts):]:
+        axis.axis("off")
+    figure.supxlabel("environment steps", fontsize=9)
+    figure.supylabel("success of greedy evaluations", fontsize=9)
+    figure.suptitle(f"{task}, every seed", fontsize=10)
+    return figure
+
+
+def lines(axis, entries, color, label):
+    for number, e in enumerate(entries):
+        if e["curve"]:
+            steps, greedy, _ = zip(*e["curve"])
+            axis.plot(steps, greedy, color=color, linewidth=1.1, label=f"{label} ({len(entries)} seeds)" if not number else None)
