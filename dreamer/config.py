@@ -131,7 +131,7 @@ class Config:
     lr: float = 1e-3
     """learning rate of LaProp, for all networks (paper: 4e-5)"""
     lr_end: float = 0.1
-    """share of the learning rate left at the last update; it falls over the second half (paper: 1, constant)"""
+    """share of the learning rate that is left at the last update; it falls linearly (paper: 1, constant)"""
     warmup: int = 100
     """updates over which the learning rate rises from 0 (paper: 1000)"""
     agc: float = 0.3

@@ -227,9 +227,15 @@ def test_every_loss_enters_the_total_with_its_scale(tiny_size):
         assert float(agent.total({name: torch.tensor([1.0, 3.0])})) == pytest.approx(2 * scale)
 
 
+def test_a_declared_bound_widens_the_scale_at_most_tenfold():
+    scale = Standardize(4)
+    scale.measure(torch.tensor([[0.0] * 4, [2.0] * 4]), bound=torch.tensor([0.0, 4.0, 16.0, 800.0]))
+    assert (scale.mean.tolist(), scale.std.tolist()) == ([1] * 4, [1, 1, 2, 10])
+
+
 def test_a_number_that_never_moved_is_not_blown_up():
     scale = Standardize(3)
-    scale.measure(torch.tensor([[0.0, 7.0, 0.0], [2.0, 7.0, 0.0]]))
+    scale.measure(torch.tensor([[0.0, 7.0, 0.0], [2.0, 7.0, 0.0]]), bound=torch.zeros(3))
     torch.testing.assert_close(scale(torch.tensor([[3.0, 7.0, 0.0], [3.0, 7.008, 0.001]])),
                                torch.tensor([[2.0, 0.0, 0.0], [2.0, 1.0, 1.0]]), atol=1e-3, rtol=0)
 

@@ -87,7 +87,7 @@ def connect_learner(learner):
         return step(left)
     optimizer.step = averaged_step
     norm.update = lambda returns: update(everywhere(returns.flatten()))
-    scale.measure = lambda rows: measure(rows_everywhere(rows))
+    scale.measure = lambda rows, bound: measure(rows_everywhere(rows), bound)
 
 
 def follow_rank_0(learner):

@@ -94,6 +94,14 @@ def observation_spec(space):
     return ObservationSpec(vector, symbols, image)
 
 
+def declared_bounds(space):
+    """Largest absolute value that each of the V floats of an observation may take; 0 where unbounded. (V,)"""
+    parts = [np.maximum(np.abs(part.low), np.abs(part.high)).ravel() for _, part in keys_of(space)
+             if isinstance(part, Box) and not is_image(part)]
+    bounds = np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
+    return np.where(np.isfinite(bounds), bounds, 0)
+
+
 def check_image(key, space):
     """Channels of an image space; raises TaskError unless it is 64 x 64 uint8 with the channels last."""
     if space.dtype != np.uint8:

@@ -12,6 +12,7 @@ from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
 from .collect import CollectorError, acting
+from .envs import declared_bounds
 from .evaluate import evaluate
 from .memory import keep_memory
 from .paths import run_folder
@@ -155,8 +156,9 @@ class Run:
         if not (self.config.standardize and self.config.prefill and self.envs.spec.vector):
             return
         rows = torch.cat([self.replay.rows["obs_vector"][i, :n] for i, n in enumerate(self.replay.count.tolist())])
+        rows, bounds = rows.to(self.device), torch.as_tensor(declared_bounds(self.envs.space), device=self.device)
         for agent in (self.learner.agent, self.learner.average):
-            agent.world_model.standardize.measure(rows.to(self.device))
+            agent.world_model.standardize.measure(rows, bounds)
 
     # ------------------------------------------------------------------ evaluation
 
