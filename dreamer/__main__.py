@@ -20,11 +20,10 @@ HELP = "\n".join([
 
 def work(argv, runs):
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return
+        return print(HELP)
     if argv[0] not in COMMANDS:
         raise ConfigError(f"unknown command {argv[0]}{suggestion(argv[0], COMMANDS)} (there are {', '.join(COMMANDS)})")
-    importlib.import_module(f".tools.{argv[0]}", __package__).work(argv, runs)
+    return importlib.import_module(f".tools.{argv[0]}", __package__).work(argv, runs)
 
 
 def main(argv=None):

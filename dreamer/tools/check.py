@@ -27,14 +27,13 @@ class CheckOptions:
 
 
 def work(argv, runs):
-    """Print all parts. Raises SystemExit(1) if a trick does not work; runs: see `cli.guarded`."""
+    """Print all parts. Returns the exit code, 1 if a trick does not work; runs: see `cli.guarded`."""
     read(CheckOptions, argv)
     for part in (machine, extras, speed):
         print("\n".join(part()), end="\n\n", flush=True)
     findings = all_findings()
     print("\n".join(tricks(findings)))
-    if not all(found.good for found in findings):
-        raise SystemExit(1)
+    return int(not all(found.good for found in findings))
 
 
 # ------------------------------------------------------------------ what is here

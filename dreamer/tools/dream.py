@@ -10,10 +10,11 @@ from ..distributions import Draw
 from ..training.envs import TaskError
 from ..training.loop import derived_seed
 from ..training.paths import run_folder, shown
+from ..visual import triptych
 from ..visual.episodes import record
 from ..visual.openloop import open_loop, segments
 from ..visual.render import SETTERS, beside
-from . import dream_frames, video
+from . import dream_curves, video
 from .options import at_least, import_tasks, read
 from .runs import find
 
@@ -66,17 +67,15 @@ def choose(agent, env_id, options):
 
 
 def draw(agent, env_id, episode, context, horizon, seed):
-    """The images, and in words how they were drawn: by the task's own renderer, as pictures, or as curves."""
+    """The images, and in words how they were drawn: by the task's own renderer, as pictures, or else as curves."""
     generator = Draw(torch.Generator().manual_seed(seed))
-    why = ""
-    if env_id in SETTERS and "vector" in episode.obs:
-        try:
+    try:
+        if env_id in SETTERS and "vector" in episode.obs:
             return beside(agent, env_id, episode, context, horizon, generator, seed), "drawn by the task's own renderer"
-        except TaskError as error:      # a package is missing
-            why = f" ({error})"
+        parts = triptych.pictures(env_id, *triptych.dream(agent, episode, context, horizon, generator))
+        return triptych.frames(*parts), "drawn as pictures"
+    except TaskError as error:          # nothing can draw it, or a package is missing
+        why = error
     rows = segments([episode], context + horizon, every=len(episode))
-    if "image" in episode.obs:
-        said = open_loop(agent, rows, context, generator)
-        return dream_frames.pictures(rows["obs"]["image"][0], said["image"][0, 0], context), "as pictures"
     said = open_loop(agent, rows, context, generator, SAMPLES)
-    return dream_frames.curves(env_id, rows, said, context), f"as curves of {SAMPLES} dreams{why}"
+    return dream_curves.images(env_id, rows, said, context), f"drawn as curves of {SAMPLES} dreams ({why})"

@@ -36,8 +36,10 @@ def load(path):
 
 
 def fit(mode, config):
-    """`config` as the mode needs it: where rows are there from the first step on, no random ones come before."""
-    return replace(config, prefill=0) if mode == "dream" else config
+    """`config` as the mode needs it: nothing to collect beside training, in a dream not even random steps before it."""
+    if mode == "full":
+        return config
+    return replace(config, collector="inline", prefill=0 if mode == "dream" else config.prefill)
 
 
 def check_same(config, saved):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..training import shipping
-from ..training.checkpoint import CheckpointError
+from ..training.checkpoint import CheckpointError, previous
 from ..training.paths import shown
 from ..training.validate import suggestion
 
@@ -12,9 +12,11 @@ def locate(run):
     """Path of the checkpoint that `run` names. Raises CheckpointError that says what would be one."""
     path = Path(run)
     if path.is_dir():
-        if not (path / "checkpoint.pt").exists():
-            raise CheckpointError(f"{run} is a folder without a run: there is no checkpoint.pt in it")
-        return path / "checkpoint.pt"
+        last = path / "checkpoint.pt"
+        for file in (last, previous(last)):     # a kill between two of its moves leaves the one before
+            if file.exists():
+                return file
+        raise CheckpointError(f"{run} is a folder without a run: there is no checkpoint.pt in it")
     if path.exists():
         return path
     if run and shipping.shipped(run).exists():

@@ -13,6 +13,8 @@ from ..training.validate import ConfigError, validate
 from . import modes, yaml_config
 from .options import import_tasks
 from .runs import locate
+from .services import ServiceOptions
+from .services import watchers as services
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,22 @@ class TrainOptions:
 class Flags:
     """Train an agent on any Gymnasium task, or one half of it."""
     tool: OmitArgPrefixes[TrainOptions]
+    service: OmitArgPrefixes[ServiceOptions]
     config: OmitArgPrefixes[Config]
 
 
 def read(argv):
     """Flags from a command line, argv[0] is the command; flags override the file, the file overrides the checkpoint's
     configuration. Raises ConfigError or CheckpointError."""
-    given = dict(cli.read_flags(argv[1:], (TrainOptions, Config)))
+    given = dict(cli.read_flags(argv[1:], (TrainOptions, ServiceOptions, Config)))
     values = {}
     if given.get("checkpoint"):
         values |= {**modes.load(locate(given["checkpoint"]))["config"], "output": "", "resume": True}
     if given.get("config"):
         values |= yaml_config.read(given["config"])
     defaults = cli.with_recipe(yaml_config.complete(values), given.get("recipe"))
-    flags = cli.ask_tyro(Flags(TrainOptions(), defaults), argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
+    flags = Flags(TrainOptions(), ServiceOptions(), defaults)
+    flags = cli.ask_tyro(flags, argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
     return check(replace(flags, config=validate(modes.fit(flags.tool.mode, flags.config))))
 
 
@@ -100,4 +104,4 @@ def watchers(flags, argv):
         if event == "start":            # not before: a folder that holds another run is refused first
             head = f"mode: {flags.tool.mode}\n{cli.command_line(argv)}"
             yaml_config.save(run.folder / "config.yaml", flags.config, head)
-    return (keep_config,)
+    return (keep_config, *services(flags.service))

@@ -16,7 +16,8 @@ from ..training.envs import TaskError, first_line
 from .openloop import open_loop, segments
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-BAR, HEIGHT, GAP, COLORS = 22, 220, 6, 64       # pixels; colours of the palette
+BAR, HEIGHT, GAP = 22, 220, 6                   # pixels
+COLORS, SAMPLED = 64, 32                        # colours of a palette, images that it is chosen from
 
 
 @contextmanager
@@ -145,7 +146,11 @@ def beside(agent, env_id, episode, context, horizon, draw, seed=0):
 
 def save_gif(images, path, milliseconds=60):
     """Write `images` as a GIF that repeats for ever, with one small palette for all of them."""
-    palette = images[len(images) // 2].quantize(COLORS)
+    some = [image.convert("RGB").reduce(2) for image in images[::-(-len(images) // SAMPLED)]]
+    strip = Image.new("RGB", (some[0].width, some[0].height * len(some)))
+    for i, image in enumerate(some):
+        strip.paste(image, (0, i * image.height))
+    palette = strip.quantize(COLORS)
     small = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     pause = [milliseconds] * (len(small) - 1) + [20 * milliseconds]         # rest on the last one
     small[0].save(path, save_all=True, append_images=small[1:], duration=pause, loop=0, optimize=True)
