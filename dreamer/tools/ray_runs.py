@@ -20,7 +20,12 @@ from ..training import experiments, paths
 
 RETRIES = 3                             # times that a run is taken up again after its worker was lost
 OBJECTS = 80 * 2 ** 20                  # bytes of Ray's object store, about the least it accepts: runs share files only
-MISSING = 'Ray is not installed; pip install "ray==2.60.0" brings it'
+SETTINGS = {                            # of Ray, where the environment does not say otherwise
+    "RAY_USAGE_STATS_ENABLED": "0",                     # no report to Ray's makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",          # see `work`
+    "RAY_prestart_worker_first_driver": "0",            # a worker begins when there is a run for it,
+    "RAY_worker_register_timeout_seconds": "600"}       # and may take its time on a busy machine
+MISSING = 'Ray is not installed; pip install "ray>=2.52.1" brings it'
 NO_CLUSTER = "this machine belongs to no running Ray cluster; ray start --head starts one, and --ray alone needs none"
 
 
@@ -36,20 +41,7 @@ def connected(where, jobs, cpus, gpus):
     and ends it afterwards. jobs: runs side by side; None (with "auto"): as many as the cluster has room for.
     cpus, gpus: what each run gets; fractions of one share it.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ClusterError(MISSING) from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")           # no report to Ray's makers
-    options = {"address": "auto"} if where == "auto" else {
-        "address": "local", "num_cpus": math.ceil(jobs * cpus), "object_store_memory": OBJECTS, "include_dashboard": False}
-    with unchanged(signal.SIGTERM):
-        try:
-            ray.init(**options, log_to_driver=False, logging_level="ERROR")
-        except ConnectionError:
-            raise ClusterError(NO_CLUSTER) from None
-        except (RuntimeError, ValueError, OSError) as error:        # another version of Ray or Python; no memory; no port
-            raise ClusterError(f"Ray does not start: {first_line(error)}") from None
+    ray = begin(where, jobs, cpus)
     try:
         room = space(ray.nodes(), cpus, gpus)
         if not room and (jobs is None or where == "local"):
@@ -59,6 +51,28 @@ def connected(where, jobs, cpus, gpus):
                jobs or room)
     finally:
         ray.shutdown()                  # a local Ray ends, and all its processes; a cluster goes on
+
+
+def begin(where, jobs, cpus):
+    """Start or join a Ray. Returns the package. Raises ClusterError."""
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
+    try:
+        import ray
+    except ImportError:
+        raise ClusterError(MISSING) from None
+    options = {"address": "auto"} if where == "auto" else {
+        "address": "local", "num_cpus": math.ceil(jobs * cpus), "object_store_memory": OBJECTS, "include_dashboard": False}
+    try:
+        with unchanged(signal.SIGTERM):
+            ray.init(**options, log_to_driver=False, logging_level="ERROR")
+    except BaseException as error:
+        ray.shutdown()                  # whatever of it has begun
+        if isinstance(error, ConnectionError):
+            raise ClusterError(NO_CLUSTER) from None
+        if isinstance(error, Exception):        # Ray raises what comes: another version, no memory, no port, too slow
+            raise ClusterError(f"Ray does not start: {first_line(error)}") from None
+        raise
+    return ray
 
 
 @contextlib.contextmanager

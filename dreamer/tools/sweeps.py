@@ -91,7 +91,7 @@ def plan(names, folder, grid, seeds, toy=False):
         except experiments.LessonError as error:
             unreadable[name] = str(error)
             continue
-        jobs += [run(lesson, task, point, seed, folder, toy)
+        jobs += [run(lesson.of(task), task, point, seed, folder, toy)
                  for task, point, seed in itertools.product(lesson.tasks, points, range(seeds))]
     return jobs, unreadable
 
@@ -112,13 +112,13 @@ def run(lesson, task, point, seed, folder, toy):
 # ------------------------------------------------------------------ what came of it
 
 def scores(job):
-    """Of a finished run: final greedy and sampled mean, or error relative to the better guess and None."""
+    """Of a finished run: final greedy and sampled score (cli.Bar), or error relative to the better guess and None."""
     summary = job.summary()
     if summary is None:
         return None, None
     if not job.lesson.acts:
         return summary["ratio"], None
-    return tuple(float(np.mean(summary["final"][mode])) for mode in ("greedy", "sampled"))
+    return tuple(job.lesson.bar.score(summary["final"][mode]) for mode in ("greedy", "sampled"))
 
 
 def groups(jobs, grid):
@@ -130,26 +130,26 @@ def groups(jobs, grid):
     return found
 
 
-def what(lesson, jobs):
-    """What the score of a lesson is, in words."""
-    return (f"mean return of {jobs[0].config.final_episodes} greedy episodes at the end" if lesson.acts
-            else "error of the world model, relative to the better guess (less is better)")
+def what(lesson):
+    """The score of a lesson in words, and its number format."""
+    if not lesson.acts:
+        return "error of the world model / better guess (less is better)", ".2f"
+    return ("mean return", ".1f") if lesson.bar.success is None else ("success", ".2f")
 
 
 def table(jobs, grid):
     """The scores as text: for each task, a line for each combination with its mean and every seed."""
     lines = []
     for (lesson, task), points in groups(jobs, grid).items():
-        every = next(iter(points.values()))
-        rows = [[*grid, "mean", *(f"seed {job.seed}" for job in every)]]
+        words, form = what(lesson)
+        rows = [[*grid, "mean", *(f"seed {job.seed}" for job in next(iter(points.values())))]]
         for point, of_point in points.items():
             found = [scores(job)[0] for job in of_point]
             done = [score for score in found if score is not None]
-            form = f".{1 if lesson.acts else 2}f"
             rows.append([*map(str, point), f"{np.mean(done):{form}}" if done else "-",
                          *(job.state if score is None else f"{score:{form}}" for job, score in zip(of_point, found))])
         widths = [max(map(len, column)) for column in zip(*rows)]
-        lines += [f"{task} ({lesson.name}): {what(lesson, every)}",
+        lines += [f"{task} ({lesson.name}): {words}{', greedy episodes at the end' if lesson.acts else ''}",
                   *("  ".join(map(str.rjust, row, widths)) for row in rows), ""]
     return "\n".join(lines)
 
@@ -175,14 +175,15 @@ def write(folder, jobs, grid):
         file.write(text.encode())
     write_csv(folder / "results.csv", jobs, grid)
     if any(job.summary() for job in jobs):
-        plot(folder / "results.png", jobs, grid)
+        with checkpoint.replacing(folder / "results.png") as file:
+            picture(jobs, grid).savefig(file, format="png", dpi=110)
     return text
 
 
 # ------------------------------------------------------------------ the picture
 
-def plot(path, jobs, grid):
-    """For each task: left the score of every seed and the means, right the learning curves."""
+def picture(jobs, grid):
+    """For each task: left the score of every seed and the means, right the learning curves. Returns a Figure."""
     found = groups(jobs, grid)
     figure = Figure((11, 3.8 * len(found)), layout="constrained")
     for axes, ((lesson, task), points) in zip(figure.subplots(len(found), 2, squeeze=False), found.items()):
@@ -192,8 +193,7 @@ def plot(path, jobs, grid):
             draw_scores(axes[0], place, [scores(job)[0] for job in done], color)
             draw_curves(axes[1], [curve(job) for job in done], color, in_words(dict(zip(grid, point))) or "all seeds")
         finish(axes, lesson, task, points, grid)
-    with checkpoint.replacing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    return figure
 
 
 def draw_scores(axis, place, values, color):
@@ -205,7 +205,7 @@ def draw_scores(axis, place, values, color):
 def curve(job):
     """(x, y): greedy evaluations over steps; without behaviour the reconstruction loss over updates."""
     if job.lesson.acts:
-        return [(e["step"], np.mean(e["greedy"])) for e in job.summary()["evaluations"]]
+        return [(e["step"], job.lesson.bar.score(e["greedy"])) for e in job.summary()["evaluations"]]
     return [(line["updates"], line["loss_rec"]) for line in experiments.measured(job.folder) if "loss_rec" in line]
 
 
@@ -221,14 +221,14 @@ def draw_curves(axis, curves, color, label):
 
 def finish(axes, lesson, task, points, grid):
     """Titles, labels and the lesson's bar."""
-    bar = lesson.bar.final if lesson.acts else lesson.bar
+    words, bar = what(lesson)[0].partition(" (")[0], lesson.bar.least if lesson.acts else lesson.bar
     ticks = ["\n".join(f"{name}={value}" for name, value in zip(grid, point)) or "all seeds" for point in points]
     axes[0].set(title=f"{task} (lesson {lesson.number})", xticks=range(len(points)), xlim=(-0.6, len(points) - 0.4),
-                ylabel="final greedy mean, each seed" if lesson.acts else "error / better guess, each seed")
+                ylabel=f"{words}{' at the end' if lesson.acts else ''}, each seed")
     axes[0].set_xticklabels(ticks, fontsize=7, rotation=0 if len(points) < 6 else 90)
     axes[0].axhline(bar, color="black", linewidth=0.8, linestyle=":", label=f"bar {bar:.3g}")
     axes[1].set(xlabel="environment steps" if lesson.acts else "updates",
-                ylabel="greedy evaluations" if lesson.acts else "reconstruction loss", title="seeds thin, mean thick")
+                ylabel=f"{words}, greedy evaluations" if lesson.acts else "reconstruction loss", title="seeds thin, mean thick")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         if axis.get_legend_handles_labels()[1]:
