@@ -1,0 +1,118 @@
+"""Lesson 8: the same agent learns to walk, from 64 x 64 pictures, and in far fewer steps from the state vector.
+
+Goal            See that a picture is only another observation: a convolutional encoder and decoder take the place of
+                two small networks, and nothing else changes. And learn to train in short sessions.
+Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py, ImageDecoder in decoder.py.
+                Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (mujoco 4 does not fit it).
+                Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
+                apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
+
+Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
+                500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
+                terminated: the walker would go on.
+Rewards         0 to 1 a frame, for a torso that is high and upright and moves at 1 m/s; at most 1000 an episode.
+Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, 2.7 GB at the default capacity.
+                --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
+
+What you should see
+    from the state vector   it stands up first (a return of 200 to 400), then leans forward and walks
+    from pictures           the same, later; in the dream the legs are blurred long before the torso is
+Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
+(250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
+
+Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
+summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png.
+Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
+                gymnasium.wrappers.ResizeObservation.
+
+Try             python 08_dreamer_walker_walk.py --proprio
+                python 08_dreamer_walker_walk.py --max-steps 20000      stop soon after so many steps; the same
+                                                                        command again makes the next 20,000
+"""
+
+import sys
+from dataclasses import dataclass, replace
+
+import torch
+
+from dreamer.config import Config
+from dreamer.distributions import Draw
+from dreamer.tools import lesson_flags
+from dreamer.tools.pause import Paused, pause_after
+from dreamer.training import cli, paths
+from dreamer.training.cli import Bar
+from dreamer.training.envs import TaskError
+from dreamer.training.loop import derived_seed
+from dreamer.training.shipping import load_agent
+from dreamer.training.validate import ConfigError
+from dreamer.visual import triptych
+from dreamer.visual.episodes import record
+from dreamer.visual.render import save_gif
+
+TASKS = {"walker_walk": dict(steps=250_000, eval_every=25_000, eval_episodes=10),
+         "walker_walk-proprio": dict(steps=125_000, eval_every=12_500, eval_episodes=10)}
+DEFAULTS = Config(env="walker_walk", final_episodes=20, checkpoint_every=5000, **TASKS["walker_walk"])
+BAR = {"walker_walk": Bar(final=800), "walker_walk-proprio": Bar(final=850)}
+CONTEXT, HORIZON = 5, 95        # rows looked at, steps dreamed
+
+
+@dataclass(frozen=True)
+class Own:
+    """What only this lesson can be told."""
+    proprio: bool = False
+    """learn from the state vector instead of pictures"""
+    max_steps: int = 0
+    """stop at the first checkpoint after so many steps of this session; the same command goes on (0: do not stop)"""
+    replay_capacity: int = 0
+    """the same as --capacity: rows (steps) that replay keeps (0: as --capacity says)"""
+
+
+def read(argv):
+    """Own flags and Config of a command line. Raises ConfigError."""
+    given = lesson_flags.given(Own(), argv)
+    task = given.get("env", DEFAULTS.env) + ("-proprio" if "proprio" in given else "")
+    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, {})), argv, __doc__)
+    if own.max_steps < 0 or own.replay_capacity < 0:
+        raise ConfigError("--max-steps and --replay-capacity must be 0 or more")
+    if own.replay_capacity and "capacity" in given:
+        raise ConfigError("--replay-capacity and --capacity are the same; give one of them")
+    return own, cli.validate(replace(config, env=task, capacity=own.replay_capacity or config.capacity))
+
+
+def work(argv, runs):
+    own, config = read(argv)
+    run = cli.start(config, argv, runs, (pause_after(own.max_steps),) if own.max_steps else ())
+    try:
+        cli.train(run, BAR.get(config.env))
+    except Paused:
+        print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; the same command goes on from there:\n"
+              f"  {cli.command_line(argv)}")
+        return
+    picture(config, run.folder)
+
+
+def picture(config, folder):
+    """The open-loop dream of the trained agent, as GIF and as PNG."""
+    agent, _ = load_agent(folder / "checkpoint.pt")
+    seed = derived_seed(config.seed, 4)
+    episode, = record(agent, config.env, 1, seed, longest=CONTEXT + HORIZON)
+    draw = Draw(torch.Generator().manual_seed(seed))
+    try:
+        real, dreamed = triptych.pictures(config.env, *triptych.dream(agent, episode, CONTEXT, HORIZON, draw))
+    except TaskError as error:
+        print(f"no moving picture: {error}")
+        return
+    path = paths.ROOT / "assets" / f"08_dream_{config.env}.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_gif(triptych.frames(real, dreamed), path)
+    triptych.strip(real, dreamed).save(path.with_suffix(".png"))
+    print(f"open-loop dream: {paths.shown(path)} and {paths.shown(path.with_suffix('.png'))}")
+
+
+def main(argv=None):
+    """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
+    return cli.guarded(work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""Lesson 8: tasks of the DeepMind Control Suite, pictures of all kinds, pausing a run, and the script from the outside."""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from dreamer.agent import Agent
+from dreamer.config import SIZES, Config
+from dreamer.distributions import Draw
+from dreamer.tools.pause import Paused, pause_after
+from dreamer.training import checkpoint, envs, experiments, tasks
+from dreamer.training.envs import Environments, TaskError, observation_spec
+from dreamer.training.loop import Run
+from dreamer.training.replay import Replay
+from dreamer.visual import triptych
+from dreamer.visual.episodes import record
+from dreamer.visual.walker import Painter
+from dreamer.world_model.encoder import ObservationSpec
+from toys import load_lesson, tiny
+
+ROOT = Path(__file__).parent.parent
+PROPRIO = "walker_walk-proprio"
+SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
+                    "--train-ratio 4 --log-every 30 --eval-every 100 --final-episodes 1 --device cpu")
+needs_suite = pytest.mark.skipif(not importlib.util.find_spec("dm_control"), reason="dm_control is not installed")
+
+
+@pytest.fixture(scope="module")
+def screen():
+    """Skips the test where nothing can draw."""
+    try:
+        tasks.Suite("walker_walk").close()
+    except TaskError as error:
+        pytest.skip(str(error))
+
+
+# ------------------------------------------------------------------ what the agent sees
+
+@needs_suite
+def test_the_state_vector_has_its_keys_in_alphabetical_order_and_two_frames_a_step():
+    several = Environments(PROPRIO, 2, seed=5)
+    assert (several.spec.vector, several.spec.image, several.actions, several.discrete) == (24, 0, 6, False)
+    seen = several.reset()["vector"]
+    assert not np.array_equal(seen[0], seen[1])
+    theirs = tasks.load_suite().load("walker", "walk")
+    theirs.task.random.seed(int(np.random.SeedSequence([5, 0]).generate_state(1)[0]))
+    now = theirs.reset()
+    actions = np.random.default_rng(0).uniform(-1.5, 1.5, (6, 2, 6)).astype(np.float32)
+    for action in actions:
+        expected = np.concatenate([np.ravel(now.observation[key]) for key in ("height", "orientations", "velocity")])
+        np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
+        frames = [theirs.step(np.clip(action[0], -1, 1)) for _ in range(2)]
+        now, (obs, reward, _, _) = frames[-1], several.step(action)
+        seen = obs["vector"]
+        assert reward[0] == pytest.approx(sum(frame.reward for frame in frames), rel=1e-5)
+
+
+@needs_suite
+def test_an_episode_of_1000_frames_has_500_steps_and_is_truncated():
+    one = Environments(PROPRIO, 1, seed=0)
+    one.reset()
+    for step in range(1, 501):
+        _, _, terminal, last = one.step(np.zeros((1, 6), np.float32))
+        assert bool(last[0]) == (step == 500) and not terminal[0]
+
+
+@needs_suite
+def test_only_a_discount_of_0_is_a_termination():
+    import dm_env
+    env = tasks.Suite("walker_walk", "-proprio")
+    obs = env.env.reset().observation
+    env.env.step = lambda action: dm_env.termination(0.25, obs)
+    assert env.step(np.zeros(6))[1:4] == (0.25, True, False)        # the second frame is not asked for
+    env.env.step = lambda action: dm_env.truncation(0.25, obs, 1.0)
+    assert env.step(np.zeros(6))[1:4] == (0.25, False, True)
+
+
+@needs_suite
+def test_pictures_are_those_of_the_first_camera(screen):
+    one = Environments("walker_walk", 1, seed=0)
+    assert one.spec.image == 3 and not one.spec.vector
+    image = one.reset()["image"]
+    assert image.shape == (1, 64, 64, 3) and image.dtype == np.uint8
+    same = tasks.Suite("walker_walk", "-proprio", "rgb_array")
+    same.reset(seed=int(np.random.SeedSequence([0, 0]).generate_state(1)[0]))
+    assert np.array_equal(same.draw(64), image[0]) and same.render().shape == (240, 240, 3)
+    assert one.step(np.ones((1, 6), np.float32))[0]["image"].std() > 10
+    one.close()
+
+
+@needs_suite
+@pytest.mark.parametrize("env_id", ["walker_wolk", "walker_walk-pixels", "no_such_task-proprio"])
+def test_unknown_tasks_are_named(env_id):
+    with pytest.raises(TaskError, match=env_id.removesuffix("-proprio")):
+        envs.make(env_id)
+
+
+@needs_suite
+def test_other_tasks_of_the_suite_work_too():
+    ball = Environments("ball_in_cup_catch-proprio", 1, seed=0)
+    assert ball.reset()["vector"].shape == (1, 8) and ball.actions == 2
+
+
+# ------------------------------------------------------------------ what is missing
+
+def refusal(function, *arguments):
+    with pytest.raises(TaskError) as caught:
+        function(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_without_the_package_one_sentence_says_what_brings_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "dm_control", None)
+    assert load_lesson("08_dreamer_walker_walk").main([*SMALL, "--proprio"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert "dm_control is not installed (pip install dm_control==" in err and "mujoco==" in err
+
+
+@needs_suite
+def test_without_a_renderer_the_sentence_names_its_package_and_the_state_vector_still_works():
+    script = ("from dreamer.training.envs import Environments, TaskError\n"
+              f"print(Environments('{PROPRIO}', 1, 0).reset()['vector'].shape)\n"
+              "try:\n    Environments('walker_walk', 1, 0)\nexcept TaskError as error:\n    print(error)")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "MUJOCO_GL": "off"})
+    shape, *message = done.stdout.splitlines()
+    assert shape == "(1, 24)" and len(message) == 1 and "Traceback" not in done.stderr
+    assert "MUJOCO_GL=off" in message[0] and "libosmesa6" in message[0] and "--proprio" in message[0]
+
+
+@pytest.mark.parametrize("libraries, chosen", [
+    ({"libEGL.so.1", "libOpenGL.so.0", "libOSMesa.so.8"}, "egl"), ({"libEGL.so.1", "libGL.so.1"}, "egl"),
+    ({"libEGL.so.1", "libOSMesa.so.8"}, "osmesa"), ({"libOSMesa.so.6"}, "osmesa"), (set(), "off")])
+def test_linux_without_a_screen_takes_the_renderer_that_is_there(libraries, chosen, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tasks.sys, "platform", "linux")
+    monkeypatch.setattr(tasks, "there", libraries.__contains__)
+    tasks.choose_renderer()
+    assert os.environ["MUJOCO_GL"] == chosen
+    monkeypatch.delenv("MUJOCO_GL")
+
+
+@pytest.mark.parametrize("name, value", [("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "wayland-0"), ("MUJOCO_GL", "glfw")])
+def test_a_screen_or_a_choice_is_left_alone(name, value, monkeypatch):
+    for other in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    tasks.choose_renderer()
+    assert os.environ.get("MUJOCO_GL") == (value if name == "MUJOCO_GL" else None)
+
+
+@pytest.mark.parametrize("space, texts", [
+    (Box(0, 255, (3, 64, 64), np.uint8), ("(3, 64, 64), with the channels first", "transpose(1, 2, 0)")),
+    (Box(0, 255, (1, 84, 84), np.uint8), ("channels first",)),
+    (Box(0, 255, (84, 84, 3), np.uint8), ("(84, 84, 3)", "ResizeObservation(env, (64, 64))")),
+    (Box(0, 255, (64, 64), np.uint8), ("(64, 64), without channels", "ReshapeObservation")),
+    (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32", "uint8 (0 to 255)"))])
+def test_pictures_of_another_kind_are_named_with_the_wrapper_that_helps(space, texts):
+    message = refusal(observation_spec, space)
+    assert "supported is" in message and all(text in message for text in texts)
+
+
+def test_wrappers_that_the_messages_name_do_help():
+    from gymnasium import Env
+    from gymnasium.wrappers import ReshapeObservation, TransformObservation
+
+    class Odd(Env):
+        def __init__(self, shape):
+            self.observation_space = Box(0, 255, shape, np.uint8)
+    spaces = [ReshapeObservation(Odd((64, 64)), (64, 64, 1)).observation_space,
+              TransformObservation(Odd((3, 64, 64)), lambda obs: obs.transpose(1, 2, 0),
+                                   Box(0, 255, (64, 64, 3), np.uint8)).observation_space]
+    assert [observation_spec(space).image for space in spaces] == [1, 3]
+
+
+# ------------------------------------------------------------------ pictures
+
+@needs_suite
+def test_a_state_vector_is_turned_back_into_the_pose_it_came_from():
+    painter, env = Painter(), tasks.Suite("walker_walk", "-proprio")
+    env.reset(seed=3)
+    draw = np.random.default_rng(3)
+    for _ in range(30):
+        obs = env.step(draw.uniform(-1, 1, 6))[0]
+    vector = np.concatenate([np.ravel(obs[key]) for key in sorted(obs)])
+    painter.pose(vector)
+    real, posed = (physics.data.qpos.copy() for physics in (env.env.physics, painter.physics))
+    rootx = env.env.physics.model.name2id("rootx", "joint")
+    real[rootx] = 0
+    assert np.abs(real).max() > 0.1
+    turns = (posed - real) / (2 * np.pi)
+    np.testing.assert_allclose(turns - turns.round(), 0, atol=1e-5)
+    np.testing.assert_allclose(painter.physics.torso_height(), env.env.physics.torso_height(), rtol=1e-5)
+
+
+@needs_suite
+@pytest.mark.parametrize("env_id", ["walker_walk", PROPRIO])
+def test_a_dream_of_the_walker_stands_beside_the_truth(env_id, screen, tiny_size):
+    one = Environments(env_id, 1, 0)
+    one.close()
+    agent = Agent(one.spec, one.actions, one.discrete, tiny()).requires_grad_(False)
+    episode, = record(None, env_id, 1, 0, longest=8)
+    real, dreamed = triptych.pictures(env_id, *triptych.dream(agent, episode, 5, 3, Draw(torch.Generator().manual_seed(0))))
+    assert [len(real), len(dreamed)] == [8, 3]
+    assert all(p.dtype == np.uint8 and p.shape == real[0].shape for p in (*real, *dreamed))
+    frames = triptych.frames(real, dreamed)
+    grey = [np.asarray(frame)[30:, -triptych.SCALE:].std() for frame in frames]
+    assert max(grey[:5]) == 0 and min(grey[5:]) > 0
+
+
+# ------------------------------------------------------------------ memory
+
+def row_bytes(spec, actions):
+    """Of one row of replay at size 1m, as it is stored."""
+    rows = Replay(64, 1, spec, actions, SIZES["1m"].deter, Config.stoch, 16).rows
+    return sum(store[0, 0].numel() * store.element_size() for store in rows.values())
+
+
+def test_memory_of_replay_is_what_the_lesson_says():
+    pixels, proprio = row_bytes(ObservationSpec(image=3), 6), row_bytes(ObservationSpec(vector=24), 6)
+    doc = " ".join(load_lesson("08_dreamer_walker_walk").__doc__.split())
+    assert f"A row of replay with a picture takes {pixels / 1e3:.1f} KB" in doc
+    assert f"Without pictures a row takes {proprio / 1e3:.1f} KB" in doc
+    assert f"{50_000 * pixels / 1e9:.2f} GB for 100,000 frames" in doc
+    assert f"{Config.capacity * pixels / 1e9:.1f} GB at the default capacity" in doc
+    assert 100_000 * pixels < 2e9           # even if every frame were a row
+
+
+# ------------------------------------------------------------------ pausing
+
+def run_to_the_end(config, watchers=()):
+    return Run(config, "c", watchers).train()
+
+
+def test_a_run_that_was_paused_ends_like_one_that_never_stopped(tiny_size, tmp_path):
+    config = tiny(steps=90, output=str(tmp_path / "whole"))
+    whole = run_to_the_end(config)
+    parts, stops = replace(config, output=str(tmp_path / "parts")), []
+    for _ in range(9):
+        run = Run(parts, "c", (pause_after(25),))
+        try:
+            summary = run.train()
+            break
+        except Paused:
+            stops.append(run.step)
+            assert run.saved_at == run.step and not (run.folder / "summary.json").exists()
+    assert len(stops) > 1 and all(after - before >= 25 for before, after in zip([0, *stops], stops))
+    assert [summary[name] for name in ("evaluations", "final", "updates")] == [
+        whole[name] for name in ("evaluations", "final", "updates")]
+    weights = [checkpoint.load(tmp_path / name / "checkpoint.pt")["agent"] for name in ("whole", "parts")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_pause_beyond_the_end_is_none(tiny_size, tmp_path):
+    assert run_to_the_end(tiny(steps=30, output=str(tmp_path)), (pause_after(30),))["steps"] == 30
+
+
+# ------------------------------------------------------------------ the script
+
+@pytest.fixture
+def lesson(tiny_size, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = load_lesson("08_dreamer_walker_walk")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(module, "HORIZON", 5)
+    return module
+
+
+@needs_suite
+def test_the_lesson_trains_in_sessions_and_draws(lesson, tmp_path, capsys, screen):
+    flags = [*SMALL, "--proprio", "--steps", "700", "--eval-every", "1000", "--checkpoint-every", "100"]
+    assert lesson.main([*flags, "--max-steps", "400"]) == 0
+    out = capsys.readouterr().out
+    assert "stopped at step 500 of 700" in out and "--max-steps 400" in out
+    assert not (tmp_path / "runs" / f"{PROPRIO}-0" / "summary.json").exists()
+    assert lesson.main(flags) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"bar (not )?met: +mean of 1 fresh greedy episodes \d+\.\d, wanted 850", out)
+    summary = json.loads((tmp_path / "runs" / f"{PROPRIO}-0" / "summary.json").read_text())
+    assert summary["steps"] == 700 and summary["config"]["env"] == PROPRIO
+    assert {path.name for path in (tmp_path / "assets").iterdir()} == {f"08_dream_{PROPRIO}.{end}" for end in ("gif", "png")}
+
+
+def test_flags_say_what_is_seen_and_kept(lesson):
+    own, config = lesson.read(["--proprio", "--replay-capacity", "5000", "--seed", "3"])
+    assert (config.env, config.steps, config.capacity, config.seed, own.max_steps) == (PROPRIO, 125_000, 5000, 3, 0)
+    own, config = lesson.read(["--max-steps=9"])
+    assert (config.env, config.steps, config.capacity, own.max_steps) == ("walker_walk", 250_000, Config.capacity, 9)
+    assert lesson.read(["--env", "cheetah_run", "--proprio"])[1].env == "cheetah_run-proprio"
+    assert lesson.read(["--max-steps=9"])[1] == lesson.read([])[1]          # the plan knows nothing of the pause
+
+
+@pytest.mark.parametrize("flags, text", [
+    ("--max-steps -1", "0 or more"), ("--replay-capacity 9", "use at least"), ("--proprioception", "did you mean --proprio?"),
+    ("--replay-capacity 5000 --capacity 4000", "give one of them"), ("--max-steps many", "a whole number")])
+def test_wrong_flags_give_one_line_and_exit_code_2(flags, text, lesson, capsys):
+    assert lesson.main(flags.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("error: ") and err.count("\n") == 1 and text in err
+
+
+def test_the_header_names_bars_and_budgets_of_the_code(lesson):
+    words = " ".join(lesson.__doc__.split())
+    for task, what in ((PROPRIO, "from the state vector, with"), ("walker_walk", "from pictures, with")):
+        steps = lesson.TASKS[task]["steps"]
+        assert f"at least {lesson.BAR[task].final} {what} {steps:,} steps ({2 * steps:,} frames)" in words
+        job = experiments.load("08_dreamer_walker_walk").of(task)
+        assert (job.defaults.env, job.defaults.steps, job.bar) == (task, steps, lesson.BAR[task])
+    assert f"{lesson.DEFAULTS.final_episodes} fresh greedy episodes" in words
+    for part in ("Goal ", "Read before ", "Frames ", "Memory ", "Solved means: ", "Files written", "Next "):
+        assert f"\n{part}" in lesson.__doc__
