@@ -110,7 +110,7 @@ def test_each_file_gives_the_configuration_that_the_lesson_trains_with(capsys):
     for name in experiments.SEEDS:
         lesson = experiments.load(name)
         for task in lesson.tasks:
-            wanted = experiments.Job(lesson, task, 0, Path(), []).config            # what train_all.py runs
+            wanted = experiments.Job(lesson.of(task), task, 0, Path(), []).config       # what train_all.py runs
             file = configs.FOLDER / f"{name[:2]}-{task}.yaml"
             assert printed(capsys, f"--config {shlex.quote(str(file))}") == asdict(wanted)
             assert ("--mode world-model" in file.read_text(encoding="utf-8")) != lesson.acts

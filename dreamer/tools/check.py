@@ -3,12 +3,12 @@
 import importlib.metadata
 import os
 import platform
-import re
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from packaging.requirements import Requirement
 
 from ..config import Config
 from ..training import experiments
@@ -17,7 +17,7 @@ from ..training.records import versions
 from .options import read
 from .tricks import all_findings
 
-SECONDS = 2                                             # for the estimate of the speed
+SECONDS, BUSY = 2, 0.8          # for the estimate of the speed; least share of a core that an idle machine gives
 SHAPES = ("size", "batch_size", "batch_length", "starts", "imagination_horizon")       # what an update costs depends on
 
 
@@ -57,9 +57,14 @@ def extras():
     for line in file.read_text(encoding="utf-8").splitlines():
         wanted, _, comment = (part.strip() for part in line.partition("#"))
         about = comment or about        # a comment stands behind its package, or above several
-        if wanted:
-            lines.append(f"  {installed(re.split(r'[^-.A-Za-z0-9_]', wanted)[0]):<34} {about}")
+        if wanted and fits(package := Requirement(wanted)):
+            lines.append(f"  {installed(package.name):<34} {about}")
     return lines
+
+
+def fits(package):
+    """Is this line of requirements.txt for this machine and this Python?"""
+    return package.marker is None or package.marker.evaluate()
 
 
 def installed(package):
@@ -73,35 +78,42 @@ def installed(package):
 
 def speed():
     """Time of an update with the acting that goes with it, and what the lessons take at that rate: lines of text."""
-    rate = seconds_per_update()
+    rate, worked = seconds_per_update()
     minutes = []
     for name in experiments.SEEDS:
         try:
             lesson = experiments.load(name)
         except experiments.LessonError as error:
-            minutes.append(f"{name[:2]} ? ({error})")
+            minutes.append(f"{name[:2]} not known ({error})")
             continue
-        alike = all(getattr(lesson.defaults, field) == getattr(Config, field) for field in SHAPES)
-        each = [f"{lesson.updates(replace(lesson.defaults, env=task)) * rate / 60:.0f} {task}" for task in lesson.tasks]
-        minutes += [f"{lesson.number} {one}" if alike else f"{lesson.number} not known (other sizes)" for one in each]
-    return [f"one update, and acting for it: {1000 * rate:.0f} ms (measured for {SECONDS} seconds, one thread, CartPole)",
-            "minutes for one seed of each lesson, evaluations not counted: " + ", ".join(minutes)]
+        for config in (lesson.of(task).defaults for task in lesson.tasks):
+            alike = all(getattr(config, field) == getattr(Config, field) for field in SHAPES)
+            took = f"{lesson.updates(config) * rate / 60:.0f}" if alike else "not known (other sizes)"
+            minutes.append(f"{lesson.number} {config.env} {took}")
+    lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (measured for {SECONDS} seconds, one thread, CartPole)",
+             "minutes for one seed of each lesson, evaluations not counted (pictures take longer): " + ", ".join(minutes)]
+    if pick_device("auto") == "cpu" and worked < BUSY * rate:
+        lines.append(f"other work keeps this machine busy: alone, {worked / rate:.2f} of these times would do")
+    return lines
 
 
 def seconds_per_update():
-    """Train on CartPole for SECONDS, in a folder that is removed afterwards."""
+    """Train on CartPole for SECONDS, in a folder that is removed afterwards: time per update by the clock, and that in
+    which the processor worked for it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Config(output=folder, prefill=300))
         run.collector.begin()
         while run.learner.updates < 2:              # the first ones take longer
             run.collector.step(random=run.step < run.config.prefill)
             run.learn()
-        began, before = time.perf_counter(), run.learner.updates
+        began, worked, before = time.perf_counter(), time.process_time(), run.learner.updates
         while time.perf_counter() - began < SECONDS or run.learner.updates == before:
             run.collector.step(random=False)
             run.learn()
+        made = run.learner.updates - before
+        times = (time.perf_counter() - began) / made, (time.process_time() - worked) / made
         run.envs.close()
-        return (time.perf_counter() - began) / (run.learner.updates - before)
+    return times
 
 
 # ------------------------------------------------------------------ does it work

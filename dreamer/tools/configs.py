@@ -3,8 +3,6 @@
     python -m dreamer.tools.configs
 """
 
-from pathlib import Path
-
 from ..training import experiments
 from ..training.paths import run_folder, shown
 from .yaml_config import dump
@@ -21,7 +19,7 @@ def files():
             mode = "" if lesson.acts else " --mode world-model"
             comment = (f"Lesson {lesson.name}, {task}. Written by: python -m dreamer.tools.configs\n"
                        f"Use: python -m dreamer train --config configs/{name}{mode}")
-            found[name] = dump(experiments.Job(lesson, task, 0, Path(), []).config, comment)
+            found[name] = dump(lesson.of(task).defaults, comment)
     return found
 
 
