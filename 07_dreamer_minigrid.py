@@ -11,22 +11,22 @@ Observations    The 7 x 7 cells in front of the agent, as symbols (object, colou
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
 Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
                 that reaches its most steps is truncated, not terminated.
-Chance          Uniformly random actions succeed in about 16 to 20 % of the episodes of Empty-8x8, 8 % of DoorKey-5x5 and
-                3 to 4 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the rate of 200
+Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 % of DoorKey-5x5 and 3 to
+                5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).
 
-Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
-as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png. --compare writes
-assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
+Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
+summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png.
+--compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 
 Try             python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0                     one task only
                 python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without memory    it forgets at once
                 python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without each      every part in turn
-                python 07_dreamer_minigrid.py --compare                                         draw what these runs show
+                python 07_dreamer_minigrid.py --compare                                         draw what all runs show
 """
 
 import sys
@@ -46,7 +46,7 @@ from dreamer.training.cli import Bar
 from dreamer.training.loop import derived_seed
 from dreamer.training.records import write_summary
 from dreamer.training.validate import ConfigError
-from dreamer.visual import triptych
+from dreamer.visual import grids, triptych
 from dreamer.visual.episodes import record
 from dreamer.visual.render import save_gif
 
@@ -77,7 +77,7 @@ def read(argv, task):
     if own.pixels and not config.env.endswith("-pixels"):
         config = replace(config, env=config.env + "-pixels")
     if own.without != "nothing" and config.collector != "inline":
-        raise ConfigError("--without is for --collector inline: what is switched off here is still on in another process")
+        raise ConfigError("--without needs --collector inline, what is switched off here is on in other processes")
     return own, config
 
 
@@ -96,16 +96,17 @@ def learn(config, without, folder, argv, runs):
     with nullcontext() if whole else ablations.remove(without, run.learner):
         summary = run.train()
         cli.report(summary, run.folder, BAR.get(config.env) if whole else None, success=True)
-        if whole and config.env in TASKS:
+        if whole and config.env.removesuffix("-pixels") in TASKS:
             picture(run.learner.average.cpu(), config)
     summary |= {"without": without, **ends_of_the_scale(config)}
     write_summary(run.folder / "summary.json", summary)
 
 
 def ends_of_the_scale(config):
-    """Returns of random play in episodes of its own, and of the best play in the very episodes of the final evaluation."""
-    chance = grid_play.random_returns(config.env, grid_play.episode_seeds(derived_seed(config.seed, 5), RANDOM))
-    best = grid_play.optimal_returns(config.env, grid_play.episode_seeds(derived_seed(config.seed, 2), config.final_episodes))
+    """Returns of random play in episodes of its own, and of the best play in the episodes of the final evaluation."""
+    random, final = (grid_play.episode_seeds(derived_seed(config.seed, number), count)
+                     for number, count in ((5, RANDOM), (2, config.final_episodes)))
+    chance, best = grid_play.random_returns(config.env, random), grid_play.optimal_returns(config.env, final)
     print(f"random actions: success in {100 * cli.share_above_0(chance):.1f} % of {RANDOM} episodes, mean return "
           f"{np.mean(chance):.3f}; the best play, which knows the grid: mean return {np.mean(best):.3f}")
     return {"random": chance, "optimal": best}
@@ -116,7 +117,11 @@ def picture(agent, config):
     seed = derived_seed(config.seed, 4)
     episode = max(record(None, config.env, 8, seed, longest=CONTEXT + HORIZON), key=len)
     draw = Draw(torch.Generator().manual_seed(seed))
-    real, dreamed = triptych.pictures(config.env, *triptych.dream(agent, episode, CONTEXT, HORIZON, draw))
+    seen, dreamed = triptych.dream(agent, episode, CONTEXT, HORIZON, draw)
+    if "symbols" in seen:
+        right = grids.told_right(dreamed["symbols"], seen["symbols"][CONTEXT:])
+        print(f"cells told right with closed eyes: {right[0]:.0%} 1 step ahead, {right[-1]:.0%} {len(right)} ahead")
+    real, dreamed = triptych.pictures(config.env, seen, dreamed)
     path = paths.ROOT / "assets" / f"07_dream_{config.env}.gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_gif(triptych.frames(real, dreamed), path, 300)

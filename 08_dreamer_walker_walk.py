@@ -3,16 +3,16 @@
 Goal            See that a picture is only another observation: a convolutional encoder and decoder take the place of
                 two small networks, and nothing else changes. And learn to train in short sessions.
 Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py, ImageDecoder in decoder.py.
-                Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (mujoco 4 does not fit it).
-                Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
+                Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (it does not work with
+                mujoco 4). Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
                 apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
 
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
                 500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
 Rewards         0 to 1 a frame, for a torso that is high and upright and moves at 1 m/s; at most 1000 an episode.
-Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, 2.7 GB at the default capacity.
-                --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
+Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, 2.7 GB at the default
+                capacity. --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
 
 What you should see
     from the state vector   it stands up first (a return of 200 to 400), then leans forward and walks
@@ -85,8 +85,8 @@ def work(argv, runs):
     try:
         cli.train(run, BAR.get(config.env))
     except Paused:
-        print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; the same command goes on from there:\n"
-              f"  {cli.command_line(argv)}")
+        print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; the same command goes on from "
+              f"there:\n  {cli.command_line(argv)}")
         return
     picture(config, run.folder)
 

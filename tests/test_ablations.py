@@ -19,8 +19,8 @@ SPEC, ACTIONS, B, T = ObservationSpec(vector=3, symbols=(4, 3)), 3, 4, 6
 HEADS = {"rew", "value", "repval", "policy"}        # losses that depend on how reward and value are predicted
 CHANGES = {     # losses and scales that differ on the same batch with the same weights
     "memory": {"rec", "rew", "con", "dyn", "rep", "policy", "value", "repval"}, "symlog": HEADS, "two-hot": HEADS,
-    "floor": {"policy"}, "normalisation": {"policy"}, "free-nats": {"dyn", "rep"}, "balance": {"scale of dyn", "scale of rep"},
-    "reconstruction": {"scale of rec"}}
+    "floor": {"policy"}, "normalisation": {"policy"}, "free-nats": {"dyn", "rep"},
+    "balance": {"scale of dyn", "scale of rep"}, "reconstruction": {"scale of rec"}}
 
 pytestmark = pytest.mark.usefixtures("tiny_size")
 
@@ -44,7 +44,8 @@ def batch():
     return {"obs": {"vector": torch.randn(B, T, 3, generator=generator),
                     "symbols": torch.randint(3, (B, T, 2), generator=generator)},
             "prev_action": F.one_hot(torch.randint(ACTIONS, (B, T), generator=generator), ACTIONS).float(),
-            "reward": torch.rand(B, T, generator=generator), "is_first": none.clone(), "is_last": none, "is_terminal": none}
+            "reward": torch.rand(B, T, generator=generator),
+            "is_first": none.clone(), "is_last": none, "is_terminal": none}
 
 
 def start(made):
@@ -155,7 +156,8 @@ def test_without_memory_dreams_forget_as_well_and_acting_is_as_in_training():
     with remove("memory", made):
         pass
     rssm = made.agent.world_model.rssm
-    dreamed, other = (rssm.imagine(deter, state[1], rows["prev_action"][:, 0], Mode()) for deter in (state[0], 7 * state[0]))
+    action = rows["prev_action"][:, 0]
+    dreamed, other = (rssm.imagine(deter, state[1], action, Mode()) for deter in (state[0], 7 * state[0]))
     assert torch.equal(dreamed[0], other[0])
     torch.testing.assert_close(dreamed[0], observed(made, rows, state)[0][:, 0])        # one model, awake or not
     deter = observed(made, rows, state)[0]

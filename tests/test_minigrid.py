@@ -25,8 +25,9 @@ from dreamer.visual.episodes import record
 from toys import load_lesson, tiny
 
 EMPTY, DOORKEY, ROOMS = "MiniGrid-Empty-5x5-v0", "MiniGrid-DoorKey-5x5-v0", "MiniGrid-FourRooms-v0"
-SMALL = shlex.split("--steps 40 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
-                    "--train-ratio 4 --log-every 20 --eval-every 40 --eval-episodes 1 --final-episodes 2 --device cpu")
+SMALL = shlex.split("--steps 40 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 "
+                    "--stoch 4 --train-ratio 4 --log-every 20 --eval-every 40 --eval-episodes 1 --final-episodes 2 "
+                    "--device cpu")
 needs_minigrid = pytest.mark.skipif(not importlib.util.find_spec("minigrid"), reason="MiniGrid is not installed")
 
 
@@ -59,7 +60,8 @@ def test_pixels_are_the_same_view_as_a_picture_without_the_direction():
     assert images.shape == (2, 64, 64, 3) and images.dtype == np.uint8
     for image, seed in zip(images, grid_play.episode_seeds(7, 2)):
         drawn = raw(DOORKEY, seed)[0].unwrapped.get_pov_render(8).astype(float)         # (56, 56, 3)
-        coarse = [x.reshape(7, side, 7, side, 3).mean((1, 3)) for x, side in ((drawn, 8), (image[:63, :63].astype(float), 9))]
+        sides = (drawn, 8), (image[:63, :63].astype(float), 9)
+        coarse = [x.reshape(7, side, 7, side, 3).mean((1, 3)) for x, side in sides]
         assert np.abs(coarse[0] - coarse[1]).mean() < 12        # the same cells, up to the blur of the new size
     several.close()
 
@@ -173,7 +175,7 @@ def test_a_dream_stands_beside_the_truth_and_their_difference(agent):
     frames, size = triptych.frames(real, dream), triptych.SCALE
     assert len(frames) == 11 and frames[0].size == (3 * size + 12, size + 22)
     grey = [np.asarray(frame)[30:, -size:].std() for frame in frames]
-    assert max(grey[:5]) == 0 and min(grey[5:]) > 0         # looking: no difference; afterwards this agent knows nothing
+    assert max(grey[:5]) == 0 and min(grey[5:]) > 0         # looking: no difference; then this agent knows nothing
     assert triptych.strip(real, dream, 4).size == (4 * (triptych.CELL + 6) - 6, 2 * (triptych.CELL + 6) + 22)
     assert 0 <= grids.told_right(dreamed["symbols"], seen["symbols"][5:]).mean() < 1
 
@@ -286,10 +288,11 @@ def test_the_lesson_trains_compares_and_draws(lesson, tmp_path, capsys, monkeypa
 
 
 @needs_minigrid
-def test_several_runs_share_an_output_folder_and_a_whole_run_is_not_taken_for_a_part(lesson, tmp_path, capsys, monkeypatch):
+def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(lesson, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablations, "WITHOUT", ("memory", "free-nats"))
     assert lesson.main([*SMALL, "--env", EMPTY, "--without", "each", "--output", "all", "--seed", "4"]) == 0
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {f"{EMPTY}-without-{w}-4" for w in ("memory", "free-nats")}
+    folders = {path.name for path in (tmp_path / "all").iterdir()}
+    assert folders == {f"{EMPTY}-without-{part}-4" for part in ("memory", "free-nats")}
     capsys.readouterr()
     folder = f"all/{EMPTY}-without-memory-4"
     assert lesson.main([*SMALL, "--env", EMPTY, "--output", folder, "--seed", "4"]) == 1
@@ -354,7 +357,8 @@ def test_a_comparison_keeps_what_has_no_run_any_more(tmp_path, capsys):
     (runs / "a" / "summary.json").write_text(json.dumps(summary(0.1)))
     ablation_study.publish(runs, assets)
     kept = json.loads((assets / "07_ablations.json").read_text())
-    assert [(e["without"], e["seed"], e["greedy"]) for e in kept] == [("nothing", 0, 0.1), ("nothing", 1, 0.8), ("memory", 0, 0.2)]
+    assert [(e["without"], e["seed"], e["greedy"]) for e in kept] == [
+        ("nothing", 0, 0.1), ("nothing", 1, 0.8), ("memory", 0, 0.2)]
 
 
 def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():

@@ -1,4 +1,4 @@
-"""Lesson 8: tasks of the DeepMind Control Suite, pictures of all kinds, pausing a run, and the script from the outside."""
+"""Lesson 8: tasks of the DeepMind Control Suite, pictures of all kinds, pausing a run, and the script from outside."""
 
 import importlib
 import json
@@ -31,8 +31,8 @@ from toys import load_lesson, tiny
 
 ROOT = Path(__file__).parent.parent
 PROPRIO = "walker_walk-proprio"
-SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 "
-                    "--train-ratio 4 --log-every 30 --eval-every 100 --final-episodes 1 --device cpu")
+SMALL = shlex.split("--steps 60 --prefill 20 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 "
+                    "--stoch 4 --train-ratio 4 --log-every 30 --eval-every 100 --final-episodes 1 --device cpu")
 needs_suite = pytest.mark.skipif(not importlib.util.find_spec("dm_control"), reason="dm_control is not installed")
 
 
@@ -215,7 +215,8 @@ def test_a_dream_of_the_walker_stands_beside_the_truth(env_id, screen, tiny_size
     one.close()
     agent = Agent(one.spec, one.actions, one.discrete, tiny()).requires_grad_(False)
     episode, = record(None, env_id, 1, 0, longest=8)
-    real, dreamed = triptych.pictures(env_id, *triptych.dream(agent, episode, 5, 3, Draw(torch.Generator().manual_seed(0))))
+    draw = Draw(torch.Generator().manual_seed(0))
+    real, dreamed = triptych.pictures(env_id, *triptych.dream(agent, episode, 5, 3, draw))
     assert [len(real), len(dreamed)] == [8, 3]
     assert all(p.dtype == np.uint8 and p.shape == real[0].shape for p in (*real, *dreamed))
     frames = triptych.frames(real, dreamed)
@@ -293,7 +294,8 @@ def test_the_lesson_trains_in_sessions_and_draws(lesson, tmp_path, capsys, scree
     assert re.search(r"bar (not )?met: +mean of 1 fresh greedy episodes \d+\.\d, wanted 850", out)
     summary = json.loads((tmp_path / "runs" / f"{PROPRIO}-0" / "summary.json").read_text())
     assert summary["steps"] == 700 and summary["config"]["env"] == PROPRIO
-    assert {path.name for path in (tmp_path / "assets").iterdir()} == {f"08_dream_{PROPRIO}.{end}" for end in ("gif", "png")}
+    pictures = {path.name for path in (tmp_path / "assets").iterdir()}
+    assert pictures == {f"08_dream_{PROPRIO}.gif", f"08_dream_{PROPRIO}.png"}
 
 
 def test_flags_say_what_is_seen_and_kept(lesson):
@@ -306,7 +308,7 @@ def test_flags_say_what_is_seen_and_kept(lesson):
 
 
 @pytest.mark.parametrize("flags, text", [
-    ("--max-steps -1", "0 or more"), ("--replay-capacity 9", "use at least"), ("--proprioception", "did you mean --proprio?"),
+    ("--max-steps -1", "0 or more"), ("--replay-capacity 9", "use at least"), ("--propio", "did you mean --proprio?"),
     ("--replay-capacity 5000 --capacity 4000", "give one of them"), ("--max-steps many", "a whole number")])
 def test_wrong_flags_give_one_line_and_exit_code_2(flags, text, lesson, capsys):
     assert lesson.main(flags.split()) == 2

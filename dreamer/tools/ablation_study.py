@@ -94,7 +94,8 @@ def draw(task, entries):
         lines(axis, [e for e in entries if e["without"] == "nothing"], "0.6", "everything")
         if part != "nothing":
             lines(axis, [e for e in entries if e["without"] == part], "C3", f"without {part}")
-        axis.axhline(np.mean([e["chance"] for e in entries]), color="black", linewidth=0.8, linestyle=":", label="chance")
+        chance = np.mean([e["chance"] for e in entries])
+        axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(-0.03, 1.03))
         axis.legend(fontsize=7, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
@@ -107,7 +108,7 @@ def draw(task, entries):
 
 
 def lines(axis, entries, color, label):
-    for number, e in enumerate(entries):
-        if e["curve"]:
-            steps, greedy, _ = zip(*e["curve"])
-            axis.plot(steps, greedy, color=color, linewidth=1.1, label=f"{label} ({len(entries)} seeds)" if not number else None)
+    """A line for each run, and one label for all of them."""
+    curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
+    for number, (steps, greedy, _) in enumerate(curves):
+        axis.plot(steps, greedy, color=color, linewidth=1.1, label=None if number else f"{label} ({len(curves)} seeds)")

@@ -121,5 +121,6 @@ def keep_scale(agent):
     norm.update = follow_and_forget
 
 
-PARTS = {"memory": forget, "symlog": space_evenly, "two-hot": regress, "floor": lower_floor, "normalisation": keep_scale}
+PARTS = {"memory": forget, "symlog": space_evenly, "two-hot": regress, "floor": lower_floor,
+         "normalisation": keep_scale}
 WITHOUT = ("memory", "symlog", "two-hot", "floor", "normalisation", "free-nats", "balance", "reconstruction")

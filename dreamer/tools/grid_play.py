@@ -1,4 +1,4 @@
-"""What chance and what the best possible play get in tasks of MiniGrid: the ends of the scale that an agent is on (lesson 7).
+"""What chance and what the best possible play get in tasks of MiniGrid: the two ends of an agent's scale (lesson 7).
 
 The best play is found by breadth-first search over everything that can change: where the agent stands and looks, which
 key it carries, which keys have been picked up and which doors have been opened. It knows the whole grid, which the
@@ -34,7 +34,7 @@ def random_returns(env_id, seeds):
 
 
 def optimal_returns(env_id, seeds):
-    """Returns of the best play in the episodes of these seeds, a list; 0 where the goal is too far. Raises TaskError."""
+    """Returns of the best play in the episodes of these seeds, 0 if the goal is too far: a list. Raises TaskError."""
     env, returns = make(env_id), []
     for seed in seeds:
         env.reset(seed=seed)

@@ -25,7 +25,8 @@ def read(own, defaults, argv, about):
     Raises ConfigError with one sentence, or SystemExit(0) after --help. about: its first line heads --help.
     """
     defaults = with_recipe(defaults, given(own, argv).get("recipe"))
-    kind = make_dataclass("Flags", [("own", OmitArgPrefixes[type(own)]), ("config", OmitArgPrefixes[Config])], frozen=True)
+    groups = [("own", OmitArgPrefixes[type(own)]), ("config", OmitArgPrefixes[Config])]
+    kind = make_dataclass("Flags", groups, frozen=True)
     kind.__doc__ = about
     flags = ask_tyro(kind(own, defaults), argv, about, Path(sys.argv[0]).name)
     return flags.own, validate(flags.config)

@@ -30,7 +30,7 @@ def heading(*names):
 
 
 def results(tasks, stored):
-    """The README's results: one row for each seed, then one for each model-free algorithm; other kinds of task apart."""
+    """The README's results: a row for each seed, then one for each model-free algorithm; other kinds of task apart."""
     lines = heading("task", "seed", "steps", "final greedy, mean (worst)", "final sampled",
                     "mean of evaluations in the last 3/8", "steps to the bar", "minutes, 1 thread")
     for lesson, task, entries, references in tasks:
@@ -74,7 +74,7 @@ def successes(tasks):
             greedy, sampled = e["final"]["greedy"], e["final"]["sampled"]
             reached = steps_to_bar(e["curve"]["greedy"], lesson.bar.success)
             chance, best = e.get("random"), e.get("optimal")            # a kill may have come before they were written
-            rates = ["-" if returns is None else f"{lesson.bar.score(returns):.0%}" for returns in (greedy, sampled, chance)]
+            rates = ["-" if x is None else f"{lesson.bar.score(x):.0%}" for x in (greedy, sampled, chance)]
             lines.append(cells(task, e["seed"], f"{e['steps']:,}", *rates, f"{np.mean(greedy):.3f}",
                                "-" if best is None else f"{np.mean(best):.3f}",
                                "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}"))
@@ -145,7 +145,7 @@ def lessons(tasks, stored):
 def outcome(lesson, entries):
     """How many seeds met the whole bar, and the worst final score; and how many are still to be run, if any."""
     scores = [lesson.bar.score(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
-    worst = f"{max(scores):.2f}" if not lesson.acts else f"{min(scores):{'.1f' if lesson.bar.success is None else '.0%'}}"
+    worst = f"{min(scores):{'.1f' if lesson.bar.success is None else '.0%'}}" if lesson.acts else f"{max(scores):.2f}"
     met = sum(meets(lesson, e) for e in entries)
     planned = experiments.SEEDS[lesson.name]
     missing = f" ({planned - len(entries)} not run yet)" if len(entries) < planned else ""

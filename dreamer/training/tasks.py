@@ -48,8 +48,9 @@ def needing(package, command):
     try:
         yield
     except ImportError as error:
-        missing = "is not installed" if (error.name or "").partition(".")[0] == package else f"fails: {first_line(error)}"
-        raise TaskError(f"the package {package} {missing} (pip install {command})") from None
+        absent = (error.name or "").partition(".")[0] == package
+        problem = "is not installed" if absent else f"fails: {first_line(error)}"
+        raise TaskError(f"the package {package} {problem} (pip install {command})") from None
 
 
 # ------------------------------------------------------------------ MiniGrid
@@ -91,11 +92,12 @@ class Picture(gym.ObservationWrapper):
 # ------------------------------------------------------------------ the DeepMind Control Suite
 
 def choose_renderer():
-    """Linux without a screen draws by EGL or OSMesa, whichever there is; MUJOCO_GL overrules. The suite reads it once."""
+    """Linux without a screen draws by EGL or OSMesa, whichever is there. MUJOCO_GL, read once, overrules."""
     if not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))):
         return
-    by_egl = there("libEGL.so.1") and (there("libOpenGL.so.0") or there("libGL.so.1"))
-    os.environ["MUJOCO_GL"] = "egl" if by_egl else "osmesa" if there("libOSMesa.so.8") or there("libOSMesa.so.6") else "off"
+    egl = there("libEGL.so.1") and (there("libOpenGL.so.0") or there("libGL.so.1"))
+    osmesa = there("libOSMesa.so.8") or there("libOSMesa.so.6")
+    os.environ["MUJOCO_GL"] = "egl" if egl else "osmesa" if osmesa else "off"
 
 
 def there(library):
@@ -113,8 +115,9 @@ def load_suite():
         try:
             from dm_control import suite
             return suite
-        except (AttributeError, RuntimeError) as error:     # how PyOpenGL and dm_control say that a library is not there
-            raise TaskError(f"no renderer MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {first_line(error)}; {RENDERER}") from None
+        except (AttributeError, RuntimeError) as error:     # as PyOpenGL and dm_control tell of a missing library
+            chosen = os.environ.get("MUJOCO_GL")
+            raise TaskError(f"no renderer MUJOCO_GL={chosen}: {first_line(error)}; {RENDERER}") from None
 
 
 class Suite(gym.Env):
@@ -135,7 +138,7 @@ class Suite(gym.Env):
         self.action_space = Box(np.float32(limits.minimum), np.float32(limits.maximum))
         self.observation_space = Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         if proprio:
-            self.observation_space = Dict({key: Box(-np.inf, np.inf, part.shape, np.float32) for key, part in spec.items()})
+            self.observation_space = Dict({key: Box(-np.inf, np.inf, x.shape, np.float32) for key, x in spec.items()})
         else:
             self.draw(IMAGE_SIZE)       # if it cannot, now is the time to say so
 

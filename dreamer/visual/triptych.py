@@ -30,8 +30,10 @@ def drawer(env_id, obs):
 
 
 def dream(agent, episode, context, horizon, draw):
-    """What an episode showed in its first context + horizon rows, and what a dream of its first `context` rows says of the
-    others: two dicts of observations, (context + H, ...) and (H, ...). H is less than `horizon` if the episode ends."""
+    """What an episode showed, and what a dream says of it that saw only its first `context` rows.
+
+    Two dicts of observations, (context + H, ...) and (H, ...); H is less than `horizon` if the episode ends before.
+    """
     horizon = min(horizon, len(episode) - context)
     rows = segments([episode], context + horizon, every=len(episode))
     said = open_loop(agent, rows, context, draw)
@@ -54,13 +56,14 @@ def difference(real, dreamed):
 
 
 def frames(real, dreamed):
-    """The moving picture: as many images as `real` has pictures; as long as the eyes are open the dream shows what was seen."""
+    """The moving picture, an image for each of `real`; while the eyes are open the dream shows what was seen."""
     context = len(real) - len(dreamed)
     shown = [*real[:context], *dreamed]
     images = []
     for t, (truth, said) in enumerate(zip(real, shown)):
         eyes = "still looking" if t < context else f"eyes closed since step {context}"
-        images.append(labelled((truth, said, difference(truth, said)), (f"truth, step {t}", f"dream, {eyes}", "difference")))
+        texts = f"truth, step {t}", f"dream, {eyes}", "difference"
+        images.append(labelled((truth, said, difference(truth, said)), texts))
     return images
 
 

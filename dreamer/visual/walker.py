@@ -6,7 +6,7 @@ from ..training.tasks import SHOWN, Suite
 
 PARENTS = {"right_hip": ("torso", "right_thigh"), "right_knee": ("right_thigh", "right_leg"),
            "right_ankle": ("right_leg", "right_foot"), "left_hip": ("torso", "left_thigh"),
-           "left_knee": ("left_thigh", "left_leg"), "left_ankle": ("left_leg", "left_foot")}    # joint: what it connects
+           "left_knee": ("left_thigh", "left_leg"), "left_ankle": ("left_leg", "left_foot")}   # joint: what it joins
 
 
 class Painter:
@@ -19,7 +19,7 @@ class Painter:
         self.bodies = [self.physics.model.id2name(i, "body") for i in range(1, self.physics.model.nbody)]
 
     def pose(self, vector):
-        """Put the walker into the state of an observation. How far it has come is not in there, and not in the picture."""
+        """Put the walker into the state of an observation, which does not tell how far it has come."""
         xx, xz = np.asarray(vector[1:15], dtype=np.float64).reshape(-1, 2).T
         turned = dict(zip(self.bodies, np.arctan2(xz, xx)))             # about the y axis, of each body
         position = self.physics.named.data.qpos
