@@ -17,8 +17,10 @@ from dreamer.agent import Agent
 from dreamer.distributions import Draw
 from dreamer.tools import ablation_study, ablations, grid_play
 from dreamer.training import cli, envs, experiments, paths, results, tables
+from dreamer.training.checkpoint import CheckpointError
 from dreamer.training.cli import Bar
 from dreamer.training.envs import Environments, TaskError
+from dreamer.training.shipping import load_agent
 from dreamer.training.validate import ConfigError
 from dreamer.visual import grids, triptych
 from dreamer.visual.episodes import record
@@ -297,6 +299,8 @@ def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(le
     folder = f"all/{EMPTY}-without-memory-4"
     assert lesson.main([*SMALL, "--env", EMPTY, "--output", folder, "--seed", "4"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(CheckpointError, match="lesson 7 --without memory; only"):
+        load_agent(tmp_path / folder / "checkpoint.pt")
 
 
 @needs_minigrid

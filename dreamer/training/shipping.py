@@ -24,6 +24,11 @@ def load_agent(path):
     """The averaged agent of a checkpoint, of a run or shipped, and its Config. Raises CheckpointError, TaskError."""
     saved = checkpoint.load(path)
     try:
+        for name in saved["average"]:
+            if name.startswith("without_"):         # dreamer/tools/ablations.py
+                part = name.removeprefix("without_").replace("_", "-")
+                raise checkpoint.CheckpointError(f"{path} is an agent of lesson 7 --without {part}; only that lesson's "
+                                                 "own script can play it")
         config = Config(**saved["config"])
         envs = Environments(config.env, 1, config.seed)
         agent = Agent(envs.spec, envs.actions, envs.discrete, config).requires_grad_(False)
