@@ -70,8 +70,10 @@ def test_what_is_off_watches_nothing():
 
 
 @pytest.mark.parametrize("options, text", [
-    (dict(patience=-1), "--patience must be 0 or more, not -1"), (dict(stop_window=0), "--stop-window must be 1 or more, not 0"),
-    (dict(keep=-2), "--keep must be 0 or more, not -2"), (dict(keep=1.5), "--keep must be a whole number, not 1.5"),
+    (dict(patience=-1), "--patience must be 0 or more, not -1"),
+    (dict(stop_window=0), "--stop-window must be 1 or more, not 0"),
+    (dict(keep=-2), "--keep must be 0 or more, not -2"),
+    (dict(keep=1.5), "--keep must be a whole number, not 1.5"),
     (dict(stop_at=float("nan")), "--stop-at must be a finite number, not nan"),
     (dict(stop_at=-float("inf")), "--stop-at must be a finite number, not -inf"),
     (dict(pictures_every=2), "--pictures-every needs --track"), (dict(track="tensorbord"), "did you mean tensorboard?"),
@@ -160,7 +162,8 @@ def test_the_best_agents_are_kept_and_no_others(count, whole, tmp_path):
 
 def test_negative_scores_and_ties_are_put_in_order(tmp_path):
     for name in ("best-step5-score-200.00.pt", "best-step9-score-1234.50.pt", "best-step30-score-3.10.pt",
-                 "best-step40-score-3.10.pt", "best-step100-score-3.10.pt", "best-mine.pt", "best-step7-score1.00.pt.tmp"):
+                 "best-step40-score-3.10.pt", "best-step100-score-3.10.pt", "best-mine.pt",
+                 "best-step7-score1.00.pt.tmp"):
         (tmp_path / name).touch()
     assert [int(name.split("-")[1].removeprefix("step")) for name in best(tmp_path)] == [9, 5, 30, 40, 100]
 
@@ -270,8 +273,8 @@ def test_two_damaged_ones_are_both_named_and_left_alone(stopped):
     bytes_before = stopped.read_bytes(), previous(stopped).read_bytes()
     with pytest.raises(CheckpointError) as caught:
         Run(short(stopped.parent)).train()
-    assert str(caught.value) == (f"{stopped} is damaged (its checksum does not match), and so is checkpoint-previous.pt; "
-                                 "delete both to start anew")
+    assert str(caught.value) == (f"{stopped} is damaged (its checksum does not match), and so is "
+                                 "checkpoint-previous.pt; delete both to start anew")
     assert (stopped.read_bytes(), previous(stopped).read_bytes()) == bytes_before
 
 

@@ -87,7 +87,8 @@ def wanted(run):
         for name, value in line.items():
             if name != "step" and value is not None:
                 found.setdefault(f"train/{name}", []).append((line["step"], value))
-    for kind, scores in (*(("eval", e) for e in run.evaluations), ("final", {"step": run.step, **run.summary["final"]})):
+    final = {"step": run.step, **run.summary["final"]}
+    for kind, scores in (*(("eval", e) for e in run.evaluations), ("final", final)):
         for mode in ("greedy", "sampled"):
             for name in ("mean", "std", "min", "max"):
                 found.setdefault(f"{kind}/{mode}_{name}", []).append((scores["step"], getattr(np, name)(scores[mode])))
@@ -128,7 +129,8 @@ def test_it_knows_how_far_every_tracker_is(tracked):
 
 def test_a_finished_run_sends_nothing_twice(tracked, offline):
     def files():
-        return {p: p.stat().st_size for p in tracked.folder.rglob("*") if {"wandb", "mlruns", "tensorboard"} & set(p.parts)}
+        return {p: p.stat().st_size for name in ("wandb", "mlruns", "tensorboard")
+                for p in (tracked.folder / name).rglob("*")}
     before = files()
     train(config(tracked.folder), THERE)
     assert files() == before
@@ -225,8 +227,8 @@ def test_mlflow_in_files(tracked):
     from mlflow import MlflowClient
     client = MlflowClient((tracked.folder / "mlruns").absolute().as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("dreamer").experiment_id])
-    check({name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics},
-          tracked)
+    check({name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+           for name in run.data.metrics}, tracked)
     assert run.info.status == "FINISHED" and run.info.run_name == "run"
     assert run.data.params["batch_length"] == "8" and run.data.tags["mlflow.source.name"] == "python train.py"
     assert run.data.tags["mlflow.source.git.commit"] == "abc123+"
@@ -275,7 +277,8 @@ def test_pictures_that_cannot_be_drawn_cost_one_line(offline, tmp_path, capfd, m
 def test_a_missing_package_is_named_before_anything_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     for name, package in tracking.PACKAGES.items():
-        with pytest.raises(ConfigError, match=f"--track {name} needs a package that is not installed: pip install {package} "):
+        with pytest.raises(ConfigError, match=f"--track {name} needs a package that is not installed: "
+                                              f"pip install {package} "):
             watchers(ServiceOptions(track=name))
 
 

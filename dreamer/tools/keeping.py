@@ -32,7 +32,7 @@ class Keeper:
         """Remove what a kill in mid-write has left, and the best of an earlier run if this one begins anew."""
         for file in run.folder.glob("best-step*.pt.tmp"):
             file.unlink()
-        for file in ranked(run.folder) if run.step == 0 else ():
+        for file in () if run.saved_at else ranked(run.folder):
             file.unlink()
 
     def keep(self, run, evaluation):

@@ -10,10 +10,11 @@ class Tracker:
 
     def __init__(self, folder, name, config, key, step):
         store = os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlruns").absolute().as_uri()
-        if store.startswith("file:"):
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")        # it wants to hear that files are meant
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")           # nothing leaves the machine unasked
         self.look = f"mlflow ui --backend-store-uri {store}"
+        if store.startswith("file:"):           # it wants to hear that files are meant
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            self.look = f"MLFLOW_ALLOW_FILE_STORE=true {self.look}"
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")           # nothing leaves the machine unasked
         from mlflow import MlflowClient
         self.client = MlflowClient(store)
         self.key = key or self.create(name, config)

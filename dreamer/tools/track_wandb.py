@@ -23,7 +23,7 @@ class Tracker:
             dir=str(folder), name=name, id=self.key, resume="allow", mode=mode, config=config, reinit="create_new",
             project=os.environ.get("WANDB_PROJECT", "dreamer"),
             settings=wandb.Settings(silent=quiet() or mode == "offline", console="off"))
-        self.look = self.run.url or f"wandb sync {shown(folder / 'wandb' / 'offline-run-*')}"
+        self.look = f"wandb sync {shown(folder / 'wandb' / 'offline-run-*')}" if mode == "offline" else self.run.url
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 

@@ -39,7 +39,7 @@ class Tracking:
     """A watcher that sends on what happens. tracking.json in the run's folder remembers how far each tracker is.
 
     A resumed run repeats the steps since its checkpoint. What was sent of them is not sent again, or is taken back
-    first by trackers that can (`rewinds`). A run that begins at step 0 is a new one for every tracker.
+    first by trackers that can (`rewinds`). A run without a checkpoint to go on from is a new one for every tracker.
     """
 
     def __init__(self, names, pictures_every=0):
@@ -55,24 +55,25 @@ class Tracking:
             if self.pictures_every and len(run.evaluations) % self.pictures_every == 0:
                 self.pictures(run)
         elif event == "end":
-            self.scalars(run, event, statistics("final", values.get("final", {})))
             self.pictures(run)
+            self.scalars(run, event, statistics("final", values.get("final", {})))
             for name, tracker in list(self.open.items()):
                 self.attempt(name, tracker.close)
 
     def start(self, run):
         """Open every tracker that has something to come, where an earlier part of the run has left it."""
         self.path = run.folder / "tracking.json"
-        self.state = {name: {"key": None, "sent": {}} for name in self.names} | (read(self.path) if run.step else {})
-        over = run.enough or run.step >= run.config.steps
+        known = read(self.path) if run.saved_at else {}
+        self.state = {name: {"key": None, "sent": {}} for name in self.names} | known
+        step, over = position(run) if run.saved_at else 0, run.enough or run.step >= run.config.steps
         config = {**asdict(run.config), "device": run.device, "command": run.command, "commit": commit(), **versions()}
         for name in self.names:
-            if self.is_new(name, "pictures", position(run)) or not over:
-                self.attempt(name, lambda: self.begin(name, run, config))
+            if self.is_new(name, "end", step) or not over:
+                self.attempt(name, lambda: self.begin(name, run, config, step))
         self.remember()
 
-    def begin(self, name, run, config):
-        kind, state, step = importlib.import_module(f".track_{name}", __package__).Tracker, self.state[name], position(run)
+    def begin(self, name, run, config, step):
+        kind, state = importlib.import_module(f".track_{name}", __package__).Tracker, self.state[name]
         tracker = self.open[name] = kind(run.folder, run.folder.name, config, state["key"], step)
         run.records.say(f"{run.folder.name} is tracked with {name}: {tracker.look}")
         state["key"] = tracker.key
@@ -80,7 +81,7 @@ class Tracking:
             state["sent"] = {event: min(last, step) for event, last in state["sent"].items()}
 
     def scalars(self, run, event, numbers):
-        self.send(event, position(run), lambda tracker, step: tracker.scalars(numbers, step))
+        self.send(event, position(run), lambda tracker, step: numbers and tracker.scalars(numbers, step))
 
     def pictures(self, run):
         """Draw them and send them, if there is a tracker that has not had them."""
@@ -110,8 +111,8 @@ class Tracking:
             action()
         except Exception as error:              # theirs are of many kinds; none is worth a run
             self.open.pop(name, None)
-            warn(f"warning: tracking with {name} ends here ({type(error).__name__}: {' '.join(str(error).split())[:300]}); "
-                 "training goes on, and metrics.jsonl has everything")
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            warn(f"warning: tracking with {name} ends here ({why}); training goes on, and metrics.jsonl has everything")
 
     def remember(self):
         write_summary(self.path, self.state)

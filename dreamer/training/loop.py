@@ -181,9 +181,8 @@ class Run:
             "task": config.env, "seed": config.seed, "size": config.size, "steps": self.step,
             "updates": self.learner.updates, "seconds": self.records.seconds, "command": self.command,
             "config": asdict(config), "versions": versions(), "evaluations": self.evaluations,
-            "final": self.scores(config.final_episodes, derived_seed(config.seed, 2))}
-        if self.enough:
-            summary["stopped"] = self.enough
+            "final": self.scores(config.final_episodes, derived_seed(config.seed, 2)),
+            **({"stopped": self.enough} if self.enough else {})}
         write_summary(self.folder / "summary.json", summary)
         self.tell("end", summary)
         return summary
@@ -231,8 +230,7 @@ class Run:
         """Take up a run where its checkpoint left it. Raises CheckpointError if it does not fit."""
         (path, saved), wanted = checkpoint.load_last(self.checkpoint), asdict(self.config)
         try:
-            names = ["env", "size", *(name for name in wanted if name not in FREE_TO_CHANGE)]
-            checkpoint.check_same(path, saved["config"], wanted, names)
+            checkpoint.check_same(path, saved["config"], wanted, [n for n in wanted if n not in FREE_TO_CHANGE])
             self.restore(saved)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{path} was written by another version of the course "
