@@ -15,6 +15,7 @@ from dreamer.training.validate import ConfigError
 from dreamer.world_model.encoder import ObservationSpec
 from toys import tiny
 
+CRITIC_LOSS = actor_critic.critic_loss
 SPEC, ACTIONS, B, T = ObservationSpec(vector=3, symbols=(4, 3)), 3, 4, 6
 HEADS = {"rew", "value", "repval", "policy"}        # losses that depend on how reward and value are predicted
 CHANGES = {     # losses and scales that differ on the same batch with the same weights
@@ -31,7 +32,7 @@ def learner(name=None, spread=0.0):
     generator = torch.Generator().manual_seed(1)
     for agent in (made.agent, made.average):
         generator.manual_seed(1)
-        for head in ablations.heads(agent):
+        for head in (agent.world_model.reward, agent.critic, agent.slow_critic):
             head.out.weight.data = 0.3 * torch.randn(head.out.weight.shape, generator=generator)
             head.out.bias.data = -(torch.arange(len(head.bins)) - len(head.bins) // 2).abs().float()    # near 0
         agent.return_norm.range[1] = spread
@@ -87,14 +88,14 @@ def test_a_switch_changes_what_it_names_and_nothing_else(name):
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_training_goes_on_without_the_part_and_is_whole_again_afterwards(name):
-    critic_loss, made = actor_critic.critic_loss, learner(name)
+    made = learner(name)
     weights = [p.detach().clone() for p in made.agent.parameters()]
     with remove(name, made):
         for _ in range(3):
             metrics, latents = made.update(batch(), (start(made)[0], start(made)[1].argmax(-1)))
     assert all(torch.isfinite(value).all() for value in metrics.values()) and latents[0].shape[:2] == (B, T)
     changed = [not torch.equal(old, new) for old, new in zip(weights, made.agent.parameters())]
-    assert any(changed) and actor_critic.critic_loss is critic_loss
+    assert any(changed) and actor_critic.critic_loss is CRITIC_LOSS
 
 
 @pytest.mark.parametrize("name", sorted(ablations.PARTS))
@@ -173,7 +174,7 @@ def test_without_symlog_bins_are_evenly_spaced_and_still_mean_what_they_say():
     made = learner()
     with remove("symlog", made):
         for agent in (made.agent, made.average):
-            for head in ablations.heads(agent):
+            for head in (agent.world_model.reward, agent.critic, agent.slow_critic):
                 gaps = head.bins.diff()
                 torch.testing.assert_close(gaps, torch.full_like(gaps, 2 * ablations.LIMIT / len(gaps)))
                 index, weights = twohot_code(torch.tensor([0.37, -3.0]), head.bins)
