@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,12 @@ import killer
 from dreamer.__main__ import main
 from dreamer.config import SIZES, Config
 from dreamer.learner import Learner
+from dreamer.tools.dream import DreamOptions
+from dreamer.tools.evaluate import EvaluateOptions
+from dreamer.tools.services import ServiceOptions
+from dreamer.tools.train import TrainOptions
 from dreamer.training import checkpoint, envs
+from dreamer.training.cli import read_flags
 from toys import TINY
 
 SMALL = ("--steps 60 --prefill 24 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 --train-ratio 4 "
@@ -85,6 +91,16 @@ def test_help_names_all_commands_and_their_flags(capsys):
     ("check --fast", "unknown flag --fast")])
 def test_a_wrong_command_line_is_refused_in_one_sentence(argv, text, capsys, tmp_path):
     assert text in refusal(capsys, argv, 2) and not list(tmp_path.iterdir())
+
+
+def test_every_command_of_the_documentation_has_flags_that_exist():
+    text = (Path(envs.__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    commands = re.findall(r"python -m dreamer (train|evaluate|dream) ([^`\n]*)", text)
+    kinds = {"train": (TrainOptions, ServiceOptions, Config), "evaluate": (EvaluateOptions,), "dream": (DreamOptions,)}
+    assert {name for name, _ in commands} == set(kinds) and len(commands) > 10
+    for name, flags in commands:
+        words = [word for word in shlex.split(flags.partition("   ")[0]) if word != "--help"]
+        list(read_flags(words, kinds[name], word_for="run"))
 
 
 def test_ctrl_c_before_a_run_says_so(capsys, monkeypatch):

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import tempfile
+import textwrap
 import time
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from ..training.records import versions
 from .options import read
 from .tricks import all_findings
 
+WIDTH = 110                     # of a line
 SECONDS, BUSY = 2, 0.8          # for the estimate of the speed; least share of a core that an idle machine gives
 SHAPES = ("size", "batch_size", "batch_length", "starts", "imagination_horizon")       # what an update costs depends on
 
@@ -58,7 +60,7 @@ def extras():
         wanted, _, comment = (part.strip() for part in line.partition("#"))
         about = comment or about        # a comment stands behind its package, or above several
         if wanted and fits(package := Requirement(wanted)):
-            lines.append(f"  {installed(package.name):<34} {about}")
+            lines.append(f"  {installed(package.name):<24} {about}"[:WIDTH])
     return lines
 
 
@@ -88,10 +90,11 @@ def speed():
             continue
         for config in (lesson.of(task).defaults for task in lesson.tasks):
             alike = all(getattr(config, field) == getattr(Config, field) for field in SHAPES)
-            took = f"{lesson.updates(config) * rate / 60:.0f}" if alike else "not known (other sizes)"
+            took = f"{'' if lesson.acts else 'at most '}{lesson.updates(config) * rate / 60:.0f}" if alike else "not known"
             minutes.append(f"{lesson.number} {config.env} {took}")
     lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (measured for {SECONDS} seconds, one thread, CartPole)",
-             "minutes for one seed of each lesson, evaluations not counted (pictures take longer): " + ", ".join(minutes)]
+             textwrap.fill("minutes for one seed of each lesson, evaluations not counted (pictures take longer): "
+                           + ", ".join(minutes), WIDTH, subsequent_indent="  ")]
     if pick_device("auto") == "cpu" and worked < BUSY * rate:
         lines.append(f"other work keeps this machine busy: alone, {worked / rate:.2f} of these times would do")
     return lines
