@@ -94,7 +94,7 @@ def test_pictures_are_those_of_the_first_camera(screen):
     assert image.shape == (1, 64, 64, 3) and image.dtype == np.uint8
     same = tasks.Suite("walker_walk", "-proprio", "rgb_array")
     same.reset(seed=int(np.random.SeedSequence([0, 0]).generate_state(1)[0]))
-    assert np.array_equal(same.draw(64), image[0]) and same.render().shape == (240, 240, 3)
+    assert np.array_equal(same.env.physics.render(64, 64, camera_id=0), image[0]) and same.render().shape == (240, 240, 3)
     assert one.step(np.ones((1, 6), np.float32))[0]["image"].std() > 10
     one.close()
 
