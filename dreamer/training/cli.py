@@ -15,9 +15,10 @@ from ..config import OFFICIAL, Config
 from .checkpoint import CheckpointError
 from .envs import TaskError
 from .loop import Run
+from .memory import out_of_memory
 from .paths import shown
 from .records import DivergenceError
-from .validate import ConfigError, flag, suggestion, validate
+from .validate import ConfigError, brief, flag, suggestion, validate
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130      # exit codes
 RECIPES = {"official": OFFICIAL, "course": {name: getattr(Config(), name) for name in OFFICIAL}}
@@ -31,7 +32,6 @@ class Bar:
     final: float | None = None
     window: float | None = None
     at: tuple = ()
-
     success: float | None = None
 
     @property
@@ -42,13 +42,14 @@ class Bar:
     def score(self, returns):
         """What is judged of the returns of some episodes: their mean, or the share above 0."""
         return mean(returns) if self.success is None else share_above_0(returns)
+
     def check(self, summary):
         """summary of a run -> list of (sentence, met?); met is None if there is nothing to judge."""
-        score = mean(summary["final"]["greedy"])
         if self.success is not None:
             shares = {mode: share_above_0(summary["final"][mode]) for mode in ("greedy", "sampled")}
             return [(f"success in {share:.1%} of {len(summary['final'][mode])} fresh {mode} episodes, "
                      f"wanted {self.success:.0%}", share >= self.success) for mode, share in shares.items()]
+        score = mean(summary["final"]["greedy"])
         checks = [(f"mean of {len(summary['final']['greedy'])} fresh greedy episodes {score:.1f}, "
                    f"wanted {self.final:g}", score >= self.final)]
         if self.window is None:
@@ -67,12 +68,12 @@ def mean(values):
     return float(np.mean(values))
 
 
-# ------------------------------------------------------------------ flags
 def share_above_0(returns):
     """What tasks with one reward at the end count as success."""
     return mean(np.asarray(returns) > 0)
 
 
+# ------------------------------------------------------------------ flags
 
 def parse_flags(defaults, argv, about=""):
     """Config from a command line. `--recipe` replaces the defaults before all other flags count.
@@ -98,7 +99,7 @@ def ask_tyro(defaults, argv, about, program):
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ConfigError(f"cannot read the flags {shlex.join(argv)}; --help lists them all") from None
+        raise ConfigError(f"cannot read the flags {brief(shlex.join(argv))}; --help lists them all") from None
 
 
 def read_flags(argv, classes=(Config,), word_for=None):
@@ -121,7 +122,7 @@ def read_flags(argv, classes=(Config,), word_for=None):
         if not word.startswith("--") or (name not in kinds and not switch):
             known = [flag(k) for k in kinds]
             kind = "unknown flag" if word.startswith("-") else "unexpected word"
-            raise ConfigError(f"{kind} {word}{suggestion(word.replace('_', '-'), known)} (--help lists all flags)")
+            raise ConfigError(f"{kind} {brief(word)}{suggestion(word.replace('_', '-'), known)} (--help lists all flags)")
         if switch:
             if equals:
                 raise ConfigError(f"{word} takes no value; write {flag(name.removeprefix('no_'))} "
@@ -139,14 +140,14 @@ def read_flags(argv, classes=(Config,), word_for=None):
 def check_text(name, text, kind):
     """Raise ConfigError unless `text` can be read as what the field `name` holds."""
     if get_origin(kind) is Literal and text not in get_args(kind):
-        raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {text}"
+        raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {brief(text)}"
                           f"{suggestion(text, get_args(kind))}")
     if kind in (int, float):
         try:
             kind(text)
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{flag(name)} must be {wanted}, not {text}") from None
+            raise ConfigError(f"{flag(name)} must be {wanted}, not {brief(text)}") from None
 
 
 # ------------------------------------------------------------------ the whole of a lesson script
@@ -180,13 +181,16 @@ def start(config, argv, runs, watchers=()):
 
 
 def guarded(work, argv=None):
-    """work(argv, runs), with one sentence for whatever goes wrong. Returns the exit code.
+    """work(argv, runs), with one sentence for whatever goes wrong. Returns the exit code, that of work if it has one.
 
     argv: None takes the program's own. `runs`: an empty list in which work leaves the Run it is at.
     """
     argv, runs = sys.argv[1:] if argv is None else list(argv), []
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):      # a name may have letters that the terminal has not
+            stream.reconfigure(errors="backslashreplace")
     try:
-        work(argv, runs)
+        return work(argv, runs) or 0
     except ConfigError as error:
         return refuse(error, USAGE)
     except (TaskError, CheckpointError, DivergenceError) as error:
@@ -196,9 +200,13 @@ def guarded(work, argv=None):
     except OSError as error:
         file = error.filename or (runs[-1].folder if runs else "the output folder")
         return refuse(f"cannot use {file}: {error.strerror or error}; --output takes another folder", FAILED)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return refuse("this machine has not enough memory for that; --size, --batch-size, --batch-length, --starts and "
+                      "--capacity take less", FAILED)
     except KeyboardInterrupt:
         return interrupted(runs[-1] if runs else None, argv)
-    return 0
 
 
 def command_line(argv):
