@@ -95,7 +95,7 @@ def test_a_wrong_command_line_is_refused_in_one_sentence(argv, text, capsys, tmp
 
 def test_every_command_of_the_documentation_has_flags_that_exist():
     text = (Path(envs.__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
-    commands = re.findall(r"python -m dreamer (train|evaluate|dream) ([^`\n]*)", text)
+    commands = re.findall(r"^(?:\$ )?python -m dreamer (train|evaluate|dream) (.*)", text, flags=re.MULTILINE)
     kinds = {"train": (TrainOptions, ServiceOptions, Config), "evaluate": (EvaluateOptions,), "dream": (DreamOptions,)}
     assert {name for name, _ in commands} == set(kinds) and len(commands) > 10
     for name, flags in commands:

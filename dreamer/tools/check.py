@@ -1,4 +1,4 @@
-"""python -m dreamer check: what is here, how fast it is, and whether the tricks of the algorithm work on this machine."""
+"""python -m dreamer check: what is here, how fast it is, and whether the tricks of the algorithm work."""
 
 import importlib.metadata
 import os
@@ -90,9 +90,10 @@ def speed():
             continue
         for config in (lesson.of(task).defaults for task in lesson.tasks):
             alike = all(getattr(config, field) == getattr(Config, field) for field in SHAPES)
-            took = f"{'' if lesson.acts else 'at most '}{lesson.updates(config) * rate / 60:.0f}" if alike else "not known"
+            most = "" if lesson.acts else "at most "        # there is no dream to pay for
+            took = f"{most}{lesson.updates(config) * rate / 60:.0f}" if alike else "not known"
             minutes.append(f"{lesson.number} {config.env} {took}")
-    lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (measured for {SECONDS} seconds, one thread, CartPole)",
+    lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (CartPole, one thread, in {SECONDS} seconds)",
              textwrap.fill("minutes for one seed of each lesson, evaluations not counted (pictures take longer): "
                            + ", ".join(minutes), WIDTH, subsequent_indent="  ")]
     if pick_device("auto") == "cpu" and worked < BUSY * rate:

@@ -26,12 +26,13 @@ def load(path):
     """The checkpoint of a run with its rows, a dict. Raises CheckpointError."""
     saved = checkpoint.load(path)
     if not isinstance(saved, dict) or not {"config", "average", "replay"} <= saved.keys():
-        raise checkpoint.CheckpointError(f"{path} holds an agent without its replay buffer; this mode needs rows to start "
-                                         "from: the checkpoint.pt of a run that was trained here")
+        raise checkpoint.CheckpointError(f"{path} holds an agent without its replay buffer; this mode needs rows to "
+                                         "start from: the checkpoint.pt of a run that was trained here")
     try:
         Config(**saved["config"])
     except TypeError:
-        raise checkpoint.CheckpointError(f"{path} was written by another version of the course; train it anew") from None
+        problem = f"{path} was written by another version of the course; train it anew"
+        raise checkpoint.CheckpointError(problem) from None
     return saved
 
 
@@ -105,8 +106,9 @@ def report(summary, folder):
     errors = summary["open loop"]
     if errors:
         ahead, last = len(errors["model"]), {name: values[-1] for name, values in errors.items()}
-        print(f"{ahead} steps ahead with closed eyes: error {last['model']:.3f} (\"nothing changes\" {last['no change']:.3f}, "
-              f"eyes open {last['eyes open']:.3f}), in standard deviations of {HELD_OUT} fresh random episodes")
+        print(f"{ahead} steps ahead with closed eyes: error {last['model']:.3f} (\"nothing changes\" "
+              f"{last['no change']:.3f}, eyes open {last['eyes open']:.3f}), in standard deviations of {HELD_OUT} "
+              "fresh random episodes")
     print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt, config.yaml")
 
 
@@ -169,7 +171,7 @@ def dream(run, source):
 
 
 def promises(agent, config):
-    """What dreams promise and what really follows (see `health.returns`): means, or None where no episode is fit for it."""
+    """What dreams promise and what really follows (see `health.returns`): means, or None if no episode is fit."""
     from ..visual import health
     from ..visual.episodes import record
     seed = derived_seed(config.seed, 7)

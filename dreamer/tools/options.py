@@ -6,7 +6,7 @@ import sys
 
 from ..training.cli import ask_tyro, read_flags
 from ..training.envs import TaskError
-from ..training.validate import ConfigError
+from ..training.validate import ConfigError, flag
 
 
 def read(kind, argv):
@@ -28,11 +28,11 @@ def at_least(least, **values):
     """Raise ConfigError if one of the options `values` is smaller than `least`."""
     for name, value in values.items():
         if value < least:
-            raise ConfigError(f"--{name.replace('_', '-')} must be {f'at least {least}' if least else '0 or more'}, not {value}")
+            raise ConfigError(f"{flag(name)} must be {f'at least {least}' if least else '0 or more'}, not {value}")
 
 
 def import_tasks(name):
-    """Import a module, so that the tasks which it registers are known; also one of the current folder. Raises TaskError."""
+    """Import a module, also one of the current folder: the tasks that it registers are known. Raises TaskError."""
     if not name:
         return
     if os.getcwd() not in sys.path:

@@ -22,8 +22,8 @@ def locate(run):
     if run and shipping.shipped(run).exists():
         return shipping.shipped(run)
     known = sorted(file.stem for file in shipping.shipped("any").parent.glob("*.pt"))
-    raise CheckpointError(f"there is no {run!r}; name the folder of a run, a checkpoint, or the task of a shipped agent "
-                          f"({', '.join(known) or 'none is here'}){suggestion(run, known)}")
+    raise CheckpointError(f"there is no {run!r}; name the folder of a run, a checkpoint, or the task of a shipped "
+                          f"agent ({', '.join(known) or 'none is here'}){suggestion(run, known)}")
 
 
 def find(run):

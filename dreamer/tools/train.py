@@ -23,7 +23,7 @@ class TrainOptions:
     mode: Literal["full", "world-model", "dream"] = "full"
     """full: the whole algorithm; world-model: no actor and no critic; dream: only these, inside a frozen world model"""
     checkpoint: str = ""
-    """folder or checkpoint of the run whose world model is dreamt in (dream), or whose rows are learned from (world-model)"""
+    """run, a folder or a checkpoint, whose world model is dreamt in (dream) or whose rows are learned (world-model)"""
     config: str = ""
     """YAML file of hyperparameters, such as those in configs/; flags override it"""
     import_: Annotated[str, arg(name="import")] = ""

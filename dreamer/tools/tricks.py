@@ -54,7 +54,7 @@ def symlog_rewards(updates=300):
 
 
 def twohot_mean_of_two(updates=300):
-    """A head learns targets that are 0 nine times of ten, else 30: its mean, and that of targets on their nearest bin."""
+    """A head learns targets that are 0 nine times of ten, else 30: its mean, and that of the bins nearest to them."""
     target = torch.tensor([0.0] * 9 + [30.0])
     torch.manual_seed(0)
     head, feature = TwoHotHead(1, 16, 1, 255), torch.ones(len(target), 1)
@@ -68,7 +68,7 @@ def twohot_mean_of_two(updates=300):
 
 
 def noise_of_sparse_returns(updates=600):
-    """Returns are 1 in a thousandth of all dreams, else 0, told by a critic that is .01 off: deviation of its advantages."""
+    """Returns are 1 in a thousandth of all dreams, else 0, and the critic is .01 off: deviation of its advantages."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(limit):
@@ -77,7 +77,7 @@ def noise_of_sparse_returns(updates=600):
             off = 0.01 * torch.randn(2000, generator=generator)
             scale = norm.update(off + (torch.rand(2000, generator=generator) < 0.001))
         return float((off / scale).std())
-    return Finding("percentile normalisation", "noise of .01 in sparse returns, as an advantage (without the floor of 1)",
+    return Finding("percentile normalisation", "noise of .01 in sparse returns, as advantage (without: no floor of 1)",
                    noise(1.0), noise(1e-8), 0, 0.02)
 
 

@@ -28,7 +28,8 @@ def encoder():
     try:
         import imageio_ffmpeg
     except ImportError:
-        raise ConfigError("an .mp4 needs the package imageio-ffmpeg: pip install imageio-ffmpeg (a .gif needs nothing)") from None
+        raise ConfigError("an .mp4 needs the package imageio-ffmpeg, a .gif needs nothing: "
+                          "pip install imageio-ffmpeg") from None
     return imageio_ffmpeg
 
 
@@ -70,7 +71,7 @@ def save_mp4(images, path, fps):
 
 
 def even(image):
-    """RGB, with an even width and height as the usual encoding of an MP4 needs them: a black edge is added if need be."""
+    """RGB, with an even width and height as the usual encoding of an MP4 needs: a black edge is added if need be."""
     width, height = (size + size % 2 for size in image.size)
     if image.mode == "RGB" and image.size == (width, height):
         return image
