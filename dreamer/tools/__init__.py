@@ -5,6 +5,6 @@
   evaluate.py     returns of fresh episodes, and films of them
   dream.py        open-loop dreams beside reality
   check.py        what is installed, how fast it is, and whether the tricks work; tricks.py: the four of them
-  options.py, yaml_config.py, runs.py, video.py       what these share
+  options.py, yaml_config.py, runs.py, video.py, dream_curves.py      what these share
   configs.py      writes configs/, one YAML file for each lesson and task
 """
