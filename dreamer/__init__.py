@@ -24,12 +24,17 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/offline.py         the world model alone, on random data
   training/shipping.py        agents of runs, and the small ones that come with the course
   training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, cli.py
+  training/guard.py, workers.py, tasks.py             tasks that fail or hang; MiniGrid and the Control Suite
   training/experiments.py, results.py, tables.py      all runs of the README, and what is made of them
 
 What looks at it
   visual/episodes.py          whole episodes, recorded row by row
   visual/openloop.py          prediction with closed eyes
   visual/figures.py, maps.py, render.py, health.py, curves.py
+  visual/grids.py, walker.py, triptych.py             dreams beside the truth, of lessons 7 and 8
+
+What stands around it
+  tools/                      one command line, tracking, sweeps, clusters: python -m dreamer (docs/tools.md)
 """
 
 import os

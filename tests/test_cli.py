@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_gives_one_line_and_exit_code_1(capsys, tmp_path):
 
 
 def test_a_full_disk_gives_one_line_and_exit_code_1(capsys, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr("dreamer.training.checkpoint.save", full)
     assert lesson().main([*SMALL, "--output", "here"]) == 1
