@@ -77,7 +77,7 @@ def cores():
 def read_options(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", help="experiments by number or name; all if none is named")
-    parser.add_argument("--jobs", type=int, help="runs side by side (default: the number of cores; on a cluster its room)")
+    parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
     parser.add_argument("--collect", action="store_true", help="run nothing, store what is finished")
@@ -112,7 +112,8 @@ def check(options):
             ("jobs", options.jobs is None or options.jobs >= 1, "at least 1"),
             ("seeds", options.seeds is None or options.seeds >= 1, "at least 1"),
             ("cpus", 0 < options.cpus < np.inf, "above 0"),
-            ("gpus", 0 <= options.gpus <= 1 or options.gpus.is_integer() and options.gpus > 0, "0 to 1, or a whole number")):
+            ("gpus", 0 <= options.gpus <= 1 or (options.gpus > 1 and options.gpus.is_integer()),
+             "0 to 1, or a whole number")):
         if not allowed:
             sys.exit(f"error: --{name} must be {words}, not {getattr(options, name):g}")
     options.sweep = bool(options.set or options.seeds)
@@ -141,7 +142,8 @@ def run(options, jobs):
     here = options.jobs or cores()
     place = contextlib.nullcontext((experiments.own_process, here))
     if options.ray and any(job.state == "waiting" for job in jobs):
-        place = ray_runs.connected(options.ray, here if options.ray == "local" else options.jobs, options.cpus, options.gpus)
+        jobs_at_once = here if options.ray == "local" else options.jobs
+        place = ray_runs.connected(options.ray, jobs_at_once, options.cpus, options.gpus)
     with place as (launch, side_by_side):
         watch = (Screen if sys.stdout.isatty() else Lines)(jobs, side_by_side, sys.stdout)
         try:
@@ -168,13 +170,15 @@ def train(options):
 
 
 def ship(jobs, assets, before, stored):
-    """Copy the agents of seed 0 whose results are new into the assets. Returns {what: reason} for those that cannot be."""
+    """Copy the agents of seed 0 whose results are new into the assets. Returns {what: reason} for what cannot be."""
     failed = {}
     for job in jobs:
         source, target = job.folder / "checkpoint.pt", assets / "checkpoints" / shipping.shipped(job.task).name
         old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
                     for kept in (before, stored))
-        if job.seed or not job.lesson.acts or not job.summary() or not source.exists() or (old == new and target.exists()):
+        if job.seed or not job.lesson.acts or not job.summary() or not source.exists():
+            continue
+        if old == new and target.exists():
             continue
         try:
             if checkpoint.load(source)["updates"] != job.summary()["updates"]:

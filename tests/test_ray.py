@@ -1,4 +1,4 @@
-"""Runs on Ray: lost workers come back and change nothing, Ctrl-C ends all, and what is missing is said in a sentence."""
+"""Runs on Ray: lost workers come back and change nothing, Ctrl-C ends all, and what is missing is said."""
 
 import json
 import os
@@ -147,7 +147,8 @@ def cluster(course, monkeypatch):
     pytest.importorskip("ray")
     code = ("from dreamer.tools import ray_runs; ray = ray_runs.begin('local', 2, 1); "
             "print(ray.get_runtime_context().gcs_address, flush=True); input()")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
     monkeypatch.setenv("RAY_ADDRESS", process.stdout.readline().strip())
     yield process
     process.communicate("\n", timeout=300)
@@ -156,7 +157,7 @@ def cluster(course, monkeypatch):
 @needs_ray
 def test_ctrl_c_ends_the_runs_and_leaves_the_cluster(course, cluster, capsys, monkeypatch):
     """And before that: what no node has is refused, and a run that fails is named."""
-    with pytest.raises(SystemExit, match="^error: no node of this Ray has the 3 CPUs and 0 GPUs [^\n]*$"):
+    with pytest.raises(SystemExit, match="^error: no node of this Ray has 3 CPUs and 0 GPUs, [^\n]*$"):
         train_all.main(["--ray", "auto", "--cpus", "3"])
     write_lesson(course, waiting=1, broken="0")
     jobs = []

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import train_all
 from dreamer.tools import live
-from dreamer.training import experiments, results
+from dreamer.training import checkpoint, experiments, results
+from dreamer.training.shipping import load_agent
 from dreamer.visual import curves
 
 ROOT = Path(train_all.__file__).resolve().parent
@@ -216,6 +219,67 @@ def test_names_are_numbers_or_files():
     assert train_all.named([]) == list(experiments.SEEDS)
 
 
+# ------------------------------------------------------------------ agents and pictures of seed 0
+
+def leave_agent(course, name, weight, updates=376):
+    """As if the run `name` had saved an agent of one weight."""
+    checkpoint.save(course / "runs" / name / "checkpoint.pt", {
+        "config": {"env": name[:-2], "seed": int(name[-1]), "output": "somewhere"}, "average": {"weight": torch.tensor([weight])},
+        "updates": updates})
+
+
+def shipped(course, task):
+    return checkpoint.load(course / "assets" / "checkpoints" / f"{task}.pt")
+
+
+def test_agents_of_seed_0_are_shipped_with_their_results(course):
+    run()
+    for name, weight in (("CartPole-v1-0", 1.0), ("CartPole-v1-1", 2.0)):
+        leave_agent(course, name, weight)
+    assert run("--collect") == 0
+    saved = shipped(course, "CartPole-v1")
+    assert saved["average"]["weight"] == 1.0 and saved["config"]["seed"] == 0 and saved["config"]["output"] == ""
+    assert [path.name for path in (course / "assets" / "checkpoints").iterdir()] == ["CartPole-v1.pt"]     # the other left none
+
+
+def test_a_shipped_agent_stays_until_the_result_is_another(course):
+    run("03")
+    leave_agent(course, "Pendulum-v1-0", 1.0)
+    run("03")
+    leave_agent(course, "Pendulum-v1-0", 2.0)
+    run("03")
+    assert shipped(course, "Pendulum-v1")["average"]["weight"] == 1.0
+    summary = course / "runs" / "Pendulum-v1-0" / "summary.json"
+    summary.write_text(summary.read_text().replace("250.0", "260.0"))
+    run("03")
+    assert shipped(course, "Pendulum-v1")["average"]["weight"] == 2.0
+
+
+@pytest.mark.parametrize("damage, reason", [
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "checkpoint.pt "),
+    (lambda path: leave_agent(path.parents[2], "Pendulum-v1-0", 1.0, updates=7), "checkpoint.pt is not of the end of its run")])
+def test_an_agent_that_cannot_be_shipped_is_named(course, capsys, damage, reason):
+    run("03")
+    leave_agent(course, "Pendulum-v1-0", 1.0)
+    damage(course / "runs" / "Pendulum-v1-0" / "checkpoint.pt")
+    assert run("03") == 1
+    assert re.search(f"failed: the agent of Pendulum-v1: .*{reason}", capsys.readouterr().out)
+    assert not (course / "assets" / "checkpoints").exists() and "03_dreamer_pendulum" in stored(course)
+
+
+def test_only_seed_0_draws_into_the_assets(course):
+    """The pictures of other seeds, which have the same names, lie in the folders of their runs."""
+    write_lesson(course, "02_dreamer_cartpole", """
+    if seed:
+        from dreamer.training import paths
+        (paths.ROOT / "picture.png").write_text(f"seed {seed}")
+    """)
+    assert run("02") == 0
+    jobs, _ = experiments.plan(["02_dreamer_cartpole"], course / "runs")
+    assert [job.elsewhere for job in jobs] == [False, True]
+    assert (course / "runs" / "CartPole-v1-1" / "picture.png").read_text() == "seed 1"
+
+
 # ------------------------------------------------------------------ the live table
 
 @pytest.fixture
@@ -283,10 +347,12 @@ def test_without_a_terminal_there_are_plain_lines(jobs):
 # ------------------------------------------------------------------ a real lesson
 
 def test_quick_runs_a_real_lesson_and_touches_nothing_of_the_course(tmp_path, capsys):
-    before = [(ROOT / name).read_bytes() for name in ("README.md", "assets/results.json")]
+    files = ("README.md", "assets/results.json", "assets/checkpoints/CartPole-v1.pt")
+    before = [(ROOT / name).read_bytes() for name in files]
     assert train_all.main(["--quick", "02", "--jobs", "1", "--runs", str(tmp_path)]) == 0
-    assert before == [(ROOT / name).read_bytes() for name in ("README.md", "assets/results.json")]
+    assert before == [(ROOT / name).read_bytes() for name in files]
     entry, = json.loads((tmp_path / "assets" / "results.json").read_text())["02_dreamer_cartpole"]
+    assert load_agent(tmp_path / "assets" / "checkpoints" / "CartPole-v1.pt")[1].steps == 60
     lesson = experiments.load("02_dreamer_cartpole")
     assert entry["steps"] == 60 and entry["config"]["threads"] == 1
     assert entry["updates"] == experiments.plan(["02_dreamer_cartpole"], tmp_path, toy=True)[0][0].updates > 0

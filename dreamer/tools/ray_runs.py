@@ -45,7 +45,7 @@ def connected(where, jobs, cpus, gpus):
     try:
         room = space(ray.nodes(), cpus, gpus)
         if not room and (jobs is None or where == "local"):
-            raise ClusterError(f"no node of this Ray has the {cpus:g} CPUs and {gpus:g} GPUs that --cpus and --gpus ask for")
+            raise ClusterError(f"no node of this Ray has {cpus:g} CPUs and {gpus:g} GPUs, as --cpus and --gpus want")
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(work)
         yield (lambda job: Task(ray, task.remote(job.script(), str(job.folder), job.elsewhere, gpus), job.folder),
                jobs or room)
@@ -60,8 +60,10 @@ def begin(where, jobs, cpus):
         import ray
     except ImportError:
         raise ClusterError(MISSING) from None
-    options = {"address": "auto"} if where == "auto" else {
-        "address": "local", "num_cpus": math.ceil(jobs * cpus), "object_store_memory": OBJECTS, "include_dashboard": False}
+    options = {"address": "auto"}
+    if where == "local":
+        options = {"address": "local", "num_cpus": math.ceil(jobs * cpus), "object_store_memory": OBJECTS,
+                   "include_dashboard": False}
     try:
         with unchanged(signal.SIGTERM):
             ray.init(**options, log_to_driver=False, logging_level="ERROR")

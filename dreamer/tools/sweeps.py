@@ -70,7 +70,7 @@ def in_words(point):
 
 
 def named(name, lessons, grid):
-    """The name of a sweep's folder: `name`, or 02-03-entropy-lr, all-lr (no lessons named), 02-seeds. Raises ConfigError."""
+    """The name of a sweep's folder: `name`, or 02-03-entropy-lr, all-lr (no lesson named), 02-seeds. ConfigError."""
     if name and not re.fullmatch(r"\w[\w.+=,-]*", name):
         raise ConfigError(f"--name {name} must be the name of a folder: letters, digits and . _ + = , - alone")
     return name or "-".join([*([lesson[:2] for lesson in lessons] or ["all"]), *(sorted(grid) or ["seeds"])])
@@ -228,7 +228,8 @@ def finish(axes, lesson, task, points, grid):
     axes[0].set_xticklabels(ticks, fontsize=7, rotation=0 if len(points) < 6 else 90)
     axes[0].axhline(bar, color="black", linewidth=0.8, linestyle=":", label=f"bar {bar:.3g}")
     axes[1].set(xlabel="environment steps" if lesson.acts else "updates",
-                ylabel=f"{words}, greedy evaluations" if lesson.acts else "reconstruction loss", title="seeds thin, mean thick")
+                ylabel=f"{words}, greedy evaluations" if lesson.acts else "reconstruction loss",
+                title="seeds thin, mean thick")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         if axis.get_legend_handles_labels()[1]:
