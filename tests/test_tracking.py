@@ -30,6 +30,9 @@ def needs(name):
     return pytest.mark.skipif(name not in THERE, reason=f"{name} is not installed (requirements-extras.txt)")
 
 
+needs_any = pytest.mark.skipif(not THERE, reason="no tracker is installed (requirements-extras.txt)")
+
+
 def config(folder, **changes):
     """A run of CartPole whose agent knows nothing; episodes of 10 steps and more."""
     return tiny(**{"env": "CartPole-v1", "output": str(folder), "prefill": 40, "eval_every": 30, "steps": 120,
@@ -116,10 +119,12 @@ def check_dream(data):
 
 # ------------------------------------------------------------------ the run itself
 
+@needs_any
 def test_a_tracked_run_is_the_same_run(plain, tracked):
     assert killer.results(tracked.folder) == killer.results(plain.folder)
 
 
+@needs_any
 def test_it_knows_how_far_every_tracker_is(tracked):
     state = json.loads((tracked.folder / "tracking.json").read_text())
     assert list(state) == THERE
@@ -127,6 +132,7 @@ def test_it_knows_how_far_every_tracker_is(tracked):
         assert one["sent"] == {"log": 119, "evaluate": 120, "end": 120, "pictures": 120}
 
 
+@needs_any
 def test_a_finished_run_sends_nothing_twice(tracked, offline):
     def files():
         return {p: p.stat().st_size for name in ("wandb", "mlruns", "tensorboard")

@@ -29,6 +29,7 @@ def names_of(track):
         if name not in PACKAGES:
             raise ConfigError(f"--track must be one or several of {', '.join(PACKAGES)} (with commas), not {name!r}"
                               f"{suggestion(name, PACKAGES)}")
+    for name in names:
         if getattr(find_spec(name), "origin", None) is None:        # a folder of that name is no package
             raise ConfigError(f"--track {name} needs a package that is not installed: pip install {PACKAGES[name]} "
                               "(requirements-extras.txt names the version that is tested)")
