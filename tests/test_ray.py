@@ -36,6 +36,7 @@ DEFAULTS, BAR = toys.tiny(), Bar(final=0)
 
 def save_and_wait(run, save=Run.save):
     save(run)
+    print("saved", run.step)
     waits = run.folder / "waits"
     if run.config.seed == WAITING and run.step >= 40 and not waits.exists():
         waits.write_text(str(os.getpid()))
@@ -61,6 +62,7 @@ def course(tmp_path, tiny_size, monkeypatch):
     short = tempfile.mkdtemp(prefix="ray-")             # a socket's path has a hundred characters at most
     monkeypatch.setenv("RAY_TMPDIR", short)
     yield tmp_path
+    gone(processes_of_ray())
     shutil.rmtree(short, ignore_errors=True)
 
 
@@ -76,6 +78,12 @@ def workers(course, seed):
     """Processes that a run has been in, as its log tells."""
     lines = (run_folder(course, seed) / "log.txt").read_text().splitlines()
     return [int(line.split("process ")[1]) for line in lines if line.startswith("on ")]
+
+
+def saved(course, seed):
+    """Steps of the checkpoints of a run, as its log tells."""
+    lines = (run_folder(course, seed) / "log.txt").read_text().splitlines()
+    return [int(line.split()[1]) for line in lines if line.startswith("saved")]
 
 
 def waits(course, seed, seconds=600):
@@ -130,6 +138,7 @@ def test_a_killed_worker_comes_back_and_the_run_ends_with_the_same_numbers(cours
     first, second = workers(course, 0)
     assert first == seen["pid"] != second and len(workers(course, 1)) == 1
     assert 0 < seen["step"] < 80
+    assert saved(course, 0) == sorted(set(saved(course, 0)))        # from the checkpoint on, not from the beginning
     said = capsys.readouterr().out
     assert all(f"{state}\n" in said for state in ("running", "done")) and "2 done" in said
     for job in experiments.plan(["02_toy"], course / "runs")[0]:
