@@ -18,7 +18,7 @@ import pickle
 import signal
 from collections import deque
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, util
+from multiprocessing import get_context, resource_tracker, util
 
 import cloudpickle
 import torch
@@ -82,6 +82,7 @@ def deaf_to_ctrl_c():
     if not hasattr(signal, "pthread_sigmask"):          # Windows: what `collect` does at its start has to do
         yield
         return
+    resource_tracker.ensure_running()                   # its start would let the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
