@@ -195,7 +195,7 @@ def test_the_collector_acts_with_the_weights_it_is_sent_and_never_with_older_one
 def test_weights_and_the_scale_of_observations_arrive():
     config = tiny()
     mine, theirs = (Learner(ObservationSpec(vector=4, symbols=(3,)), 2, True, tiny(seed=seed)).average for seed in (0, 1))
-    mine.world_model.standardize.measure(torch.randn(50, 4) * 7 + 3)
+    mine.world_model.standardize.measure(torch.randn(50, 4) * 7 + 3, torch.zeros(4))
     here, there = multiprocessing.Pipe()
     sender = threading.Thread(target=send_weights, args=(here, mine))
     sender.start()
