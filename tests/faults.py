@@ -44,7 +44,27 @@ def train(config):
     """A whole run, for a process of its own."""
     toys.use_tiny_size()
     torch.set_num_threads(1)
-    Run(config).train()
+    Run(config, watchers=[noted]).train()
+
+
+def noted(run, event, values):
+    """Write into the journal beside the run's folder at which steps it began, or began again, and was saved."""
+    if event in ("start", "save"):
+        with open(f"{run.folder}.journal", "a") as journal:
+            journal.write(f"{event} {run.step}\n")
+
+
+def begun_again(folder):
+    """The steps at which a run was taken up, in order; each is that of the checkpoint before, or what stands there is wrong."""
+    steps, saved = [], 0
+    for line in Path(f"{folder}.journal").read_text().splitlines():
+        event, step = line.split()
+        if event == "start":
+            assert int(step) >= saved, f"begun at step {step} after a checkpoint of step {saved}"
+            steps.append(int(step))
+        else:
+            saved = int(step)
+    return steps
 
 
 class Unpicklable(Exception):

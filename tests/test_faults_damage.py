@@ -141,9 +141,10 @@ def test_the_one_before_is_used_and_the_run_ends_as_if_nothing_had_been(part, st
     assert damaged in [file.read_bytes() for file in stopped.glob("*.pt")]
 
 
-def test_a_kill_between_the_two_renamings_loses_nothing(stopped, whole):
+def test_a_kill_between_the_two_renamings_loses_nothing(stopped, whole, capfd):
     (stopped / "checkpoint.pt").rename(stopped / "checkpoint.pt.tmp")
     assert run_lesson(Config(), None, flags(short(output="run"))) == 0
+    assert "checkpoint-previous.pt" in capfd.readouterr().err
     assert killer.results(stopped) == killer.results(whole) and not list(stopped.glob("*.tmp"))
 
 

@@ -14,7 +14,7 @@ from dreamer.config import Config
 from dreamer.training import checkpoint
 from dreamer.training.cli import run_lesson
 from dreamer.training.loop import Run
-from faults import flags, short
+from faults import begun_again, flags, noted, short
 
 resource = pytest.importorskip("resource", reason="files of Windows have no size limit to set")
 
@@ -72,8 +72,23 @@ def test_a_run_goes_on_when_there_is_room_again(uninterrupted):
     with files_of_at_most(size - 2000):         # the first checkpoints fit, the last does not
         assert run_lesson(Config(), None, flags(roomy(output="run"))) == 1
     assert 10 <= checkpoint.load("run/checkpoint.pt")["saved_at"] < 64
-    assert run_lesson(Config(), None, flags(roomy(output="run"))) == 0
+    Run(roomy(output="run"), watchers=[noted]).train()
+    assert begun_again("run")[0] >= 10
     assert killer.results(Path("run")) == killer.results(uninterrupted)
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_names_the_one_that_is_whole(capfd, monkeypatch):
+    write, calls = checkpoint.Digester.write, []
+
+    def interrupted(digester, data):
+        calls.append(1)
+        if len(calls) == 2000:
+            raise KeyboardInterrupt
+        return write(digester, data)
+    monkeypatch.setattr(checkpoint.Digester, "write", interrupted)
+    assert run_lesson(Config(), None, flags(roomy(output="run"))) == 130
+    step = checkpoint.load("run/checkpoint.pt")["saved_at"]
+    assert step >= 10 and f"To go on from the checkpoint of step {step}:" in capfd.readouterr().err
 
 
 # ------------------------------------------------------------------ a real one
