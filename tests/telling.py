@@ -15,12 +15,20 @@ from dreamer.training.loop import Run
 
 
 class Tells(toys.Counter):
-    """A Counter that leaves its process id in `folder`, and fails at its 41st step while a file "broken" is there."""
+    """A Counter that leaves its process id in `folder`, and fails at its 41st step while a file "broken" is there.
 
-    def __init__(self, folder=None):
-        self.steps, self.folder = 0, Path(folder or os.environ["TELLS"])
+    length: of every episode; 0: 1 to 8 steps.
+    """
+
+    def __init__(self, folder=None, length=0):
+        self.steps, self.folder, self.longer = 0, Path(folder or os.environ["TELLS"]), length
         with open(self.folder / "pids", "a") as file:
             file.write(f"{os.getpid()}\n")
+
+    def reset(self, seed=None, options=None):
+        seen = super().reset(seed=seed)
+        self.length = self.longer or self.length
+        return seen
 
     def step(self, action):
         self.steps += 1
@@ -44,9 +52,10 @@ gym.register("Tells-v0", "telling:Tells", disable_env_checker=True)
 gym.register("KillsRankOne-v0", "telling:KillsRankOne", disable_env_checker=True)
 
 
-def register(folder):
+def register(folder, length=0):
     """What a script may do: register a task that a fresh process has never heard of."""
-    gym.register("Local-v0", Tells, kwargs={"folder": str(folder)}, disable_env_checker=True)
+    gym.registry.pop("Local-v0", None)
+    gym.register("Local-v0", Tells, kwargs={"folder": str(folder), "length": length}, disable_env_checker=True)
 
 
 def train_and_be_killed(config, folder):

@@ -195,7 +195,7 @@ def test_the_collector_acts_with_the_weights_it_is_sent_and_never_with_older_one
 def test_weights_and_the_scale_of_observations_arrive():
     config = tiny()
     mine, theirs = (Learner(ObservationSpec(vector=4, symbols=(3,)), 2, True, tiny(seed=seed)).average for seed in (0, 1))
-    mine.world_model.standardize.measure(torch.randn(50, 4) * 7 + 3, torch.zeros(4))
+    mine.world_model.standardize.load_state_dict({"mean": torch.randn(4), "std": 1 + torch.rand(4)})
     here, there = multiprocessing.Pipe()
     sender = threading.Thread(target=send_weights, args=(here, mine))
     sender.start()
@@ -226,6 +226,7 @@ def test_the_agent_first_acts_when_observations_are_measured_and_one_update_is_m
 
 @unix
 def test_a_killed_collector_is_reported_and_what_it_had_sent_is_kept(tmp_path):
+    telling.register(tmp_path, length=1000)
     run = process_run(env="Local-v0", output="here", steps=120, checkpoint_every=1000)
     store = run.collector.step
 
@@ -246,7 +247,8 @@ def test_a_killed_collector_is_reported_and_what_it_had_sent_is_kept(tmp_path):
     assert sum(bool(row["action"].any()) for row in rows) == 120
     for old, new in zip(kept, rows):
         assert torch.equal(old["obs_vector"], new["obs_vector"]) and torch.equal(old["action"], new["action"])
-    assert rows[len(kept) - 1]["is_last"] and not rows[len(kept) - 1]["is_terminal"]
+    assert not kept[-1]["is_last"] and rows[len(kept) - 1]["is_last"] and not rows[len(kept) - 1]["is_terminal"]
+    assert sum(bool(row["is_first"]) for row in rows) == 2
 
 
 def test_an_environment_that_fails_is_reported_by_its_own_error_and_can_be_resumed(tmp_path, capsys):
