@@ -99,7 +99,8 @@ class Run:
             with self.records.open(self.step):
                 while self.step < self.config.steps and not self.enough:
                     self.advance()
-            self.save()
+            if self.step > self.saved_at:       # else it is a finished run that was taken up: nothing is new
+                self.save()
             summary = self.finish()
         except BaseException as error:
             self.envs.close(interrupted=True)
