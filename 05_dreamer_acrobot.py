@@ -24,7 +24,7 @@ import sys
 from dreamer.config import Config
 from dreamer.training.cli import Bar, run_lesson
 
-DEFAULTS = Config(env="Acrobot-v1", steps=20_000, eval_every=1000, final_episodes=50)
+DEFAULTS = Config(env="Acrobot-v1", steps=12_000, eval_every=1000, final_episodes=50)
 BAR = Bar(final=-100)
 
 

@@ -80,7 +80,7 @@ class Config:
     """share of sequences that start from the zero state instead of the stored latents (paper: 0)"""
     starts: int = 128
     """N, imagination starts per update, drawn from the B*T replayed states; 0 takes all (paper)"""
-    train_ratio: float = 96.0
+    train_ratio: float = 128.0
     """replayed steps per environment step; updates per step = ratio / (B*T) (paper: 512 for small tasks)"""
     prefill: int = 1000
     """random steps before training (paper: 0); also fixes the scale of the observations"""
@@ -131,7 +131,7 @@ class Config:
     lr: float = 1e-3
     """learning rate of LaProp, for all networks (paper: 4e-5)"""
     lr_end: float = 0.1
-    """share of the learning rate that is left at the last update; it falls linearly (paper: 1, constant)"""
+    """share of the learning rate left at the last update; it falls in the second half (paper: 1, constant)"""
     warmup: int = 100
     """updates over which the learning rate rises from 0 (paper: 1000)"""
     agc: float = 0.3
