@@ -31,8 +31,8 @@ RUNS = [    # lesson, task, steps, evaluation interval, final episodes, algorith
     ("02_dreamer_cartpole", "CartPole-v1", 8_000, 1000, 100, "PPO", dict(
         learning_rate=1e-3, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, ent_coef=0.0, clip_range=0.2,
         linear=True), 8, 100_000),
-    ("03_dreamer_pendulum", "Pendulum-v1", 10_000, 1000, 50, "SAC", dict(learning_rate=1e-3), 1, 20_000),
-    ("05_dreamer_acrobot", "Acrobot-v1", 20_000, 1000, 50, "DQN", PATIENT, 1, 100_000),
+    ("03_dreamer_pendulum", "Pendulum-v1", 6_000, 1000, 50, "SAC", dict(learning_rate=1e-3), 1, 20_000),
+    ("05_dreamer_acrobot", "Acrobot-v1", 12_000, 1000, 50, "DQN", PATIENT, 1, 100_000),
     ("06_dreamer_lunar_lander", "LunarLander-v3", 60_000, 2500, 50, "DQN", PATIENT, 1, 100_000),
 ]
 
