@@ -287,7 +287,7 @@ def test_only_seed_0_draws_into_the_assets(course):
 def jobs(course):
     """Three runs: one done, one in the middle, one that waits."""
     jobs, _ = experiments.plan(["02_dreamer_cartpole", "03_dreamer_pendulum"], course / "runs")
-    for job, state, updates in zip(jobs, ("done", "running", "waiting"), (376, 94, 0)):
+    for job, state, updates in zip(jobs, ("done", "running", "waiting"), (501, 126, 0)):
         job.state = state
         job.folder.mkdir(parents=True)
         line = {"step": 1000 + updates, "updates": updates, "return": -3.25, "seconds": updates * 10.0}
@@ -297,21 +297,21 @@ def jobs(course):
 
 def test_time_left_follows_from_the_updates_so_far(jobs):
     each, together = experiments.time_left(jobs, experiments.progress(jobs), 1)
-    assert [job.updates for job in jobs] == [376] * 3
-    assert each == [0.0, 282 * 10.0, 376 * 10.0] and together == sum(each)
-    assert experiments.time_left(jobs, experiments.progress(jobs), 2)[1] == 3760.0      # not half of all: the longest
+    assert [job.updates for job in jobs] == [501] * 3
+    assert each == [0.0, 375 * 10.0, 501 * 10.0] and together == sum(each)
+    assert experiments.time_left(jobs, experiments.progress(jobs), 2)[1] == 5010.0      # not half of all: the longest
     assert experiments.time_left(jobs, [{}] * 3, 2) == ([0.0, None, None], None)
 
 
 def test_table_shows_every_run(jobs):
     head, done, running, waiting = live.table(jobs, experiments.progress(jobs), 2)
     assert head.split() == ["lesson", "task", "seed", "step", "return", "left"]
-    assert done.split() == ["02_dreamer_cartpole", "CartPole-v1", "0", "1,376", "/", "2,000", "-3.2", "done"]
-    assert running.split()[2:] == ["1", "1,094", "/", "2,000", "-3.2", "47", "min"]
+    assert done.split() == ["02_dreamer_cartpole", "CartPole-v1", "0", "1,501", "/", "2,000", "-3.2", "done"]
+    assert running.split()[2:] == ["1", "1,126", "/", "2,000", "-3.2", "1", "h", "02", "min"]
     assert waiting.split() == ["03_dreamer_pendulum", "Pendulum-v1", "0", "0", "/", "2,000", "waiting"]
     assert len({line.index("2,000") for line in (done, running, waiting)}) == 1
     text = live.overview(jobs, experiments.progress(jobs), 2, time.monotonic())
-    assert text == "1 running, 1 waiting, 1 done; < 1 min so far, 1 h 03 min left"
+    assert text == "1 running, 1 waiting, 1 done; < 1 min so far, 1 h 24 min left"
 
 
 def test_screen_redraws_in_place_and_fits(jobs, monkeypatch):
