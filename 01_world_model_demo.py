@@ -3,7 +3,7 @@
 Goal            See what everything later stands on: encoder, RSSM and decoder with reward and continue
                 heads, trained alone. No actor, no critic, no dream of a policy yet.
 Read before     dreamer/config.py, then steps 1 to 6 of dreamer/ (distributions.py to world_model/model.py).
-Time            About 5 minutes for both tasks on one CPU core.
+Time            About 3 minutes for both tasks on one CPU core.
 
 What you should see
     the reconstruction loss falls below 0.01; the KL settles at 1.1 nats (CartPole) and 1.6 nats (Pendulum)

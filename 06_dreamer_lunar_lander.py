@@ -5,14 +5,15 @@ Goal            Learn to tell a healthy run from a sick one. Eight numbers to se
                 learn, and the health panel (dreamer/visual/health.py) answers that part by part.
 Read before     Lessons 2 to 5. Needs Box2D: pip install "gymnasium[box2d]"; without it this lesson says so
                 in one sentence and stops, and all others work.
-Time            About 75 minutes per seed on one CPU core that other work shares (estimated from half a run).
+Time            About 75 minutes per seed on one CPU core that other work shares (estimated from the speed of the others).
 
 What you should see (trials with other values of the recipe: see "LunarLander" in LOG.md)
     steps 1 to 1000       held random actions; the lander crashes, returns around -200
     until step 12,000     it learns not to crash first: it hovers, episodes grow long, returns stay around -100
     then                  it comes down: one trial was at 160 to 250 from 15,000 steps on and ended at 240; in another
                           the lander stood between the flags and fired its engines until the time was up
-Solved means: the mean of 50 fresh greedy episodes at the end is at least 200. No run has met this bar yet.
+Solved means: the mean of 50 fresh greedy episodes at the end is at least 200. No run
+with these values has been made yet.
 
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
 lesson 2; and assets/06_health_panel.png, a checkup of the trained agent, if it was trained on this task.

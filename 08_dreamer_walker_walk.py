@@ -1,7 +1,7 @@
 """Lesson 8: the same agent learns to walk, from 64 x 64 pictures, and in far fewer steps from the state vector.
 
 Goal            See that a picture is only another observation: a convolutional encoder and decoder take the place of
-                two small networks, and nothing else changes. And learn to train in short sessions.
+                two small networks, and nothing else changes. And learn to train a little at a time.
 Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py, ImageDecoder in decoder.py.
                 Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (it does not work with
                 mujoco 4). Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
@@ -62,7 +62,7 @@ class Own:
     proprio: bool = False
     """learn from the state vector instead of pictures"""
     max_steps: int = 0
-    """stop at the first checkpoint after so many steps of this session; the same command goes on (0: do not stop)"""
+    """stop at the first checkpoint after so many steps since this start; the same command goes on (0: do not stop)"""
     replay_capacity: int = 0
     """the same as --capacity: rows (steps) that replay keeps (0: as --capacity says)"""
 

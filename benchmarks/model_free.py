@@ -21,19 +21,23 @@ import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dreamer.training import experiments        # noqa: E402
+
 WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
 PATIENT = dict(learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, gamma=0.99, target_update_interval=250,
                train_freq=4, gradient_steps=-1, exploration_fraction=0.12, exploration_final_eps=0.1, **WIDE)
-RUNS = [    # lesson, task, steps, evaluation interval, final episodes, algorithm, settings, environments, published steps
-    ("02_dreamer_cartpole", "CartPole-v1", 8_000, 1000, 100, "DQN", dict(
+RUNS = [    # lesson, task, algorithm, settings, environments, published steps
+    ("02_dreamer_cartpole", "CartPole-v1", "DQN", dict(
         learning_rate=2.3e-3, batch_size=64, buffer_size=100_000, learning_starts=1000, gamma=0.99, target_update_interval=10,
         train_freq=256, gradient_steps=128, exploration_fraction=0.16, exploration_final_eps=0.04, **WIDE), 1, 50_000),
-    ("02_dreamer_cartpole", "CartPole-v1", 8_000, 1000, 100, "PPO", dict(
+    ("02_dreamer_cartpole", "CartPole-v1", "PPO", dict(
         learning_rate=1e-3, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, ent_coef=0.0, clip_range=0.2,
         linear=True), 8, 100_000),
-    ("03_dreamer_pendulum", "Pendulum-v1", 6_000, 1000, 50, "SAC", dict(learning_rate=1e-3), 1, 20_000),
-    ("05_dreamer_acrobot", "Acrobot-v1", 12_000, 1000, 50, "DQN", PATIENT, 1, 100_000),
-    ("06_dreamer_lunar_lander", "LunarLander-v3", 60_000, 2500, 50, "DQN", PATIENT, 1, 100_000),
+    ("03_dreamer_pendulum", "Pendulum-v1", "SAC", dict(learning_rate=1e-3), 1, 20_000),
+    ("05_dreamer_acrobot", "Acrobot-v1", "DQN", PATIENT, 1, 100_000),
+    ("06_dreamer_lunar_lander", "LunarLander-v3", "DQN", PATIENT, 1, 100_000),
 ]
 
 
@@ -61,8 +65,8 @@ def score(agent, task, episodes, seed):
     return returns
 
 
-def run(lesson, task, steps, every, final, algorithm, settings, envs, published, seed):
-    """Train in pieces of `every` steps, evaluating after each. Returns an entry for assets/results.json."""
+def run(lesson, task, algorithm, settings, envs, published, seed):
+    """Train for the lesson's steps, evaluating as often as the lesson does. Returns an entry for assets/results.json."""
     from stable_baselines3.common.callbacks import EveryNTimesteps, BaseCallback
 
     class Evaluate(BaseCallback):
@@ -70,12 +74,13 @@ def run(lesson, task, steps, every, final, algorithm, settings, envs, published,
             curve.append([self.num_timesteps, float(np.mean(score(self.model, task, 20, 10_000 * (seed + 1))))])
             return True
 
+    budget = experiments.load(lesson).defaults
     agent, curve, started = build(algorithm, task, settings, envs, seed), [], time.monotonic()
-    agent.learn(steps, callback=EveryNTimesteps(every, Evaluate()))
+    agent.learn(budget.steps, callback=EveryNTimesteps(budget.eval_every, Evaluate()))
     seconds = time.monotonic() - started
-    returns = score(agent, task, final, 1_000_000 + seed)
-    print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {steps} steps, {seconds:.0f} s", flush=True)
-    return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": steps, "final": {"greedy": returns},
+    returns = score(agent, task, budget.final_episodes, 1_000_000 + seed)
+    print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {budget.steps} steps, {seconds:.0f} s", flush=True)
+    return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps, "final": {"greedy": returns},
             "curve": curve, "seconds": round(seconds), "published_steps": published, "settings": settings, "envs": envs,
             "command": f"python benchmarks/model_free.py --tasks {task}",
             "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}}

@@ -283,7 +283,7 @@ def lesson(tiny_size, tmp_path, monkeypatch):
 
 
 @needs_suite
-def test_the_lesson_trains_in_sessions_and_draws(lesson, tmp_path, capsys, screen):
+def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys, screen):
     flags = [*SMALL, "--proprio", "--steps", "700", "--eval-every", "1000", "--checkpoint-every", "100"]
     assert lesson.main([*flags, "--max-steps", "400"]) == 0
     out = capsys.readouterr().out

@@ -10,7 +10,7 @@ class Paused(Exception):
 
 
 def pause_after(steps):
-    """A watcher (see `Run`) that raises Paused at the first checkpoint `steps` or more after this session began."""
+    """A watcher (see `Run`) that raises Paused at the first checkpoint `steps` or more after this start."""
     began = []
 
     def watch(run, event, values):
