@@ -104,10 +104,10 @@ class Config:
     """KL below which dyn and rep losses stop pushing"""
     beta_rec: float = 10.0
     """scale of the reconstruction loss (paper: 1)"""
-    beta_dyn: float = 1.0
-    """scale of the dynamics loss"""
-    beta_rep: float = 0.1
-    """scale of the representation loss"""
+    beta_dyn: float = 10.0
+    """scale of the dynamics loss (paper: 1)"""
+    beta_rep: float = 1.0
+    """scale of the representation loss (paper: 0.1)"""
 
     # ---- behaviour
     imagination_horizon: int = 15
@@ -130,8 +130,8 @@ class Config:
     # ---- optimiser
     lr: float = 1e-3
     """learning rate of LaProp, for all networks (paper: 4e-5)"""
-    lr_end: float = 0.1
-    """share of the learning rate left at the last update; it falls in the second half (paper: 1, constant)"""
+    lr_end: float = 0.02
+    """share of the learning rate left at the last update; it falls along a line (paper: 1, constant)"""
     warmup: int = 100
     """updates over which the learning rate rises from 0 (paper: 1000)"""
     agc: float = 0.3
@@ -152,6 +152,6 @@ class Config:
 
 OFFICIAL = dict(
     recipe="official", batch_length=64, starts=0, cold_starts=0.0, train_ratio=512.0, prefill=0, capacity=5_000_000,
-    standardize=False, beta_rec=1.0, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02, lr=4e-5, lr_end=1.0,
-    warmup=1000, average_rate=1.0)
+    standardize=False, beta_rec=1.0, beta_dyn=1.0, beta_rep=0.1, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02,
+    lr=4e-5, lr_end=1.0, warmup=1000, average_rate=1.0)
 """The paper's values (README, departure 4), where the course's recipe differs."""

@@ -47,12 +47,12 @@ class Learner:
         return metrics, (model["deter"].detach(), model["stoch"].detach().argmax(-1))
 
     def rate_left(self):
-        """Share of the learning rate at this update: 1 in the first half of a run, then down a line to `lr_end`.
+        """Share of the learning rate at this update: from 1 down a line to `lr_end` at the last one that is planned.
 
         At full rate an agent that has long been good unlearns and relearns: see LOG.md, "Pendulum swings".
         """
         done = min(1.0, self.updates / self.config.planned_updates)
-        return 1 - (1 - self.config.lr_end) * max(0.0, 2 * done - 1)
+        return 1 - (1 - self.config.lr_end) * done
 
     def first_state(self, deter, stoch):
         """Stored latents (B, D), class indices (B, S) -> the state before the sequence, cold for some.

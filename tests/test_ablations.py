@@ -112,8 +112,14 @@ def test_a_checkpoint_without_a_part_is_not_taken_for_a_whole_one(name):
 @pytest.mark.parametrize("name", WITHOUT)
 def test_hyperparameters_change_where_the_part_is_one(name):
     before, after = asdict(tiny()), asdict(configure(tiny(), name))
-    assert {key: after[key] for key in after if after[key] != before[key]} == ablations.HYPERPARAMETERS.get(name, {})
+    told = ablations.HYPERPARAMETERS[name](tiny()) if name in ablations.HYPERPARAMETERS else {}
+    assert {key: after[key] for key in after if after[key] != before[key]} == told
     assert (name in ablations.PARTS) != (name in ablations.HYPERPARAMETERS)
+
+
+def test_without_balance_both_sides_of_the_kl_move_alike_and_together_as_much_as_before():
+    before, after = tiny(), configure(tiny(), "balance")
+    assert after.beta_dyn == after.beta_rep == (before.beta_dyn + before.beta_rep) / 2 != before.beta_dyn
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones():

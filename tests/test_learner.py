@@ -78,10 +78,10 @@ def steps_taken(**changes):
     return moved
 
 
-def test_the_learning_rate_falls_linearly_over_the_second_half_of_the_planned_updates():
+def test_the_learning_rate_falls_along_a_line_over_the_planned_updates():
     assert learner(steps=110, prefill=10, batch_size=2, batch_length=5, train_ratio=1.0).config.planned_updates == 10
-    torch.testing.assert_close(steps_taken(lr_end=0.0), [1.0] * 6 + [.8, .6, .4, .2], atol=1e-3, rtol=0)
-    torch.testing.assert_close(steps_taken(lr_end=0.1), [1.0] * 6 + [.82, .64, .46, .28], atol=1e-3, rtol=0)
+    torch.testing.assert_close(steps_taken(lr_end=0.0), [1 - .1 * i for i in range(10)], atol=1e-3, rtol=0)
+    torch.testing.assert_close(steps_taken(lr_end=0.1), [1 - .09 * i for i in range(10)], atol=1e-3, rtol=0)
 
 
 def test_the_official_rate_is_constant_and_no_rate_falls_below_its_end():

@@ -10,7 +10,7 @@ Parameters, first predictions and all that is not named stay as they are.
     floor           advantages divided by the range of returns, however small it is, not by 1 at least
     normalisation   advantages not divided at all
     free-nats       the KL losses push down to 0
-    balance         prior and posterior pulled towards each other alike, by .55 each, not by 1 and .1
+    balance         prior and posterior pulled towards each other alike, by 5.5 each, not by 10 and 1
     reconstruction  latents that only have to tell reward and end of the episode
 """
 
@@ -24,8 +24,9 @@ from ..behavior import actor_critic
 from ..distributions import symexp, symlog
 from ..training.validate import ConfigError, suggestion
 
-HYPERPARAMETERS = {"free-nats": {"free_nats": 0.0}, "balance": {"beta_dyn": 0.55, "beta_rep": 0.55},
-                   "reconstruction": {"beta_rec": 0.0}}
+HYPERPARAMETERS = {     # of a configuration: what is another in it without the part
+    "free-nats": lambda config: {"free_nats": 0.0}, "reconstruction": lambda config: {"beta_rec": 0.0},
+    "balance": lambda config: dict.fromkeys(("beta_dyn", "beta_rep"), (config.beta_dyn + config.beta_rep) / 2)}
 LIMIT = 20.0            # the bins reach from symexp(-20) to symexp(20), evenly spaced ones from -20 to 20
 SMALLEST = 1e-8         # by which an advantage is divided without the floor: a range of 0 would be no number
 
@@ -34,7 +35,7 @@ def configure(config, name):
     """`config` without the part `name`, if that part is a matter of hyperparameters. Raises ConfigError."""
     if name not in WITHOUT:
         raise ConfigError(f"--without must be one of {', '.join(WITHOUT)}, not {name}{suggestion(name, WITHOUT)}")
-    return replace(config, **HYPERPARAMETERS.get(name, {}))
+    return replace(config, **HYPERPARAMETERS[name](config)) if name in HYPERPARAMETERS else config
 
 
 @contextmanager
