@@ -3,7 +3,7 @@
 Goal            See what everything later stands on: encoder, RSSM and decoder with reward and continue
                 heads, trained alone. No actor, no critic, no dream of a policy yet.
 Read before     dreamer/config.py, then steps 1 to 6 of dreamer/ (distributions.py to world_model/model.py).
-Time            About 3 minutes for both tasks on one CPU core.
+Time            About 6 minutes for both tasks on one CPU core.
 
 What you should see
     the reconstruction loss falls below 0.01; the KL settles near @1 nats (CartPole) and @2 nats (Pendulum)
@@ -41,7 +41,7 @@ from dreamer.visual.episodes import record
 from dreamer.visual.openloop import error, extrapolate, open_loop, segments
 
 TASKS = ("CartPole-v1", "Pendulum-v1")
-DEFAULTS = Config(steps=4000)               # without --env: both tasks
+DEFAULTS = Config(steps=8000)               # without --env: both tasks
 CONTEXT, HORIZON, SAMPLES = 5, 15, 8        # rows looked at, steps predicted, dreams averaged
 EPISODES, LONGEST, SEGMENTS = 200, 500, 300     # held-out episodes, their longest, segments judged
 BAR = 1 / 3                                 # largest error, relative to the better of the two baselines
