@@ -240,7 +240,7 @@ def test_a_lesson_without_behaviour_shows_its_error_and_its_loss(tmp_path):
     jobs = sweeps.plan(["01_world_model_demo"], tmp_path, {"lr": [1e-4]}, 1)[0]
     for job, ratio in zip(jobs, (0.25, 0.5)):
         job.folder.mkdir(parents=True)
-        summary = {"task": job.task, "seed": 0, "steps": 4000, "ratio": ratio, "updates": 20, "seconds": 3}
+        summary = {"task": job.task, "seed": 0, "steps": job.config.steps, "ratio": ratio, "updates": 20, "seconds": 3}
         (job.folder / "summary.json").write_text(json.dumps(summary))
         (job.folder / "metrics.jsonl").write_text(
             '{"updates": 10, "loss_rec": 0.5}\n{"updates": 20, "loss_rec": 0.25}\n')
