@@ -134,9 +134,9 @@ def test_it_knows_how_far_every_tracker_is(tracked):
 
 @needs_any
 def test_a_finished_run_sends_nothing_twice(tracked, offline):
-    def files():
+    def files():            # without the log that a process of wandb's own may still be writing
         return {p: p.stat().st_size for name in ("wandb", "mlruns", "tensorboard")
-                for p in (tracked.folder / name).rglob("*")}
+                for p in (tracked.folder / name).rglob("*") if not p.match("debug*.log")}
     before = files()
     train(config(tracked.folder), THERE)
     assert files() == before
