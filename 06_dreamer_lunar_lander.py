@@ -9,7 +9,7 @@ Time            About 75 minutes per seed on one CPU core that other work shares
 
 What you should see (seed 1, watched up to step 37,500; see "LunarLander" in LOG.md)
     steps 1 to 1000       held random actions; the lander crashes, returns around -200
-    until step 20,000     it learns not to crash first: it hovers, episodes grow long, evaluations from -76 to -30
+    until step 20,000     it learns not to crash first: it hovers, episodes grow long, evaluations from -216 to -32
     then                  it comes down, at 40 to 75: in some episodes it comes to rest, for 200 and more, in others
                           it stands on its legs and fires its engines until the time is up
 Solved means: the mean of 50 fresh greedy episodes at the end is at least 200. No run
