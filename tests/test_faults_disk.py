@@ -91,6 +91,21 @@ def test_ctrl_c_while_a_checkpoint_is_written_names_the_one_that_is_whole(capfd,
     assert step >= 10 and f"To go on from the checkpoint of step {step}:" in capfd.readouterr().err
 
 
+def test_ctrl_c_between_the_renamings_of_two_checkpoints_leaves_the_older_one_in_its_place(capfd, monkeypatch):
+    replace = os.replace
+
+    def interrupted(source, target):
+        replace(source, target)
+        if Path(target).name == "checkpoint-previous.pt":
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", interrupted)
+        assert run_lesson(Config(), None, flags(roomy(output="run"))) == 130
+    step = checkpoint.load("run/checkpoint.pt")["saved_at"]
+    assert step >= 10 and f"To go on from the checkpoint of step {step}:" in capfd.readouterr().err
+    assert run_lesson(Config(), None, flags(roomy(output="run"))) == 0 and not capfd.readouterr().err
+
+
 # ------------------------------------------------------------------ a real one
 
 # Runs twice in a folder on a disk of its own: first it is too small, then it is made larger.

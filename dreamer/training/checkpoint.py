@@ -48,7 +48,7 @@ def replacing(path, keep=None):
 
     Until then it is called `path`.tmp: a full disk, an error or a kill at any moment leaves what
     was at `path` as it was. keep: the name that the old file is given, if it is not to be lost; a kill
-    between the two renamings leaves it there, whole, and nothing at `path`.
+    between the two renamings leaves it there, whole, and nothing at `path` (Ctrl-C there: it gets its name back).
     """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
@@ -61,6 +61,8 @@ def replacing(path, keep=None):
             os.replace(path, keep)
         os.replace(temporary, path)
     except BaseException as error:
+        if keep and not path.exists() and keep.exists():
+            os.replace(keep, path)
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)          # a write that fails does not say of which file
