@@ -1,7 +1,7 @@
 """Run every experiment of the README, collect them in assets/results.json, write the tables, draw the curves.
 
     python train_all.py               # runs what is missing: many hours of one core
-    python train_all.py 02 03         # only these lessons
+    python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
     python train_all.py --collect     # runs nothing: stores what is finished
     python train_all.py --plots       # tables and pictures again, from the stored results alone
     python train_all.py --quick       # everything in toy size, into runs/quick: does it work here?
@@ -76,7 +76,7 @@ def cores():
 
 def read_options(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lessons", nargs="*", help="experiments by number or name; all if none is named")
+    parser.add_argument("lessons", nargs="*", help="experiments by number or name; 01 to 06 if none is named")
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
@@ -127,14 +127,14 @@ def check(options):
 
 
 def named(words):
-    """Names of the experiments that `words` name, all of them for none; in the order of the lessons."""
+    """Names of the experiments that `words` name, for none those that need no name; in the order of the lessons."""
     found = set()
     for word in words:
         matching = [name for name in experiments.SEEDS if word and name.startswith(word.removesuffix(".py"))]
         if not matching:
             sys.exit(f"error: there is no experiment {word}; there are {', '.join(experiments.SEEDS)}")
         found.update(matching)
-    return [name for name in experiments.SEEDS if name in found or not words]
+    return [name for name in experiments.SEEDS if name in found or not words and name not in experiments.IF_NAMED]
 
 
 def run(options, jobs):

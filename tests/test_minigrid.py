@@ -370,7 +370,7 @@ def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():
     axes = [axis for axis in ablation_study.draw(DOORKEY, entries).axes if axis.axison]
     assert len(axes) == 1
     lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
-    assert list(lines["without memory (1 seeds)"]) == [0.2, 0.2] and list(lines["everything (2 seeds)"]) == [0.9, 0.9]
+    assert list(lines["without memory (1 seed)"]) == [0.2, 0.2] and list(lines["everything (2 seeds)"]) == [0.9, 0.9]
     assert lines["chance"][0] == 0.5
 
 

@@ -11,7 +11,7 @@ from dreamer.config import Config
 from dreamer.training import experiments, results, tables
 
 ROOT = Path(train_all.__file__).resolve().parent
-BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}      # of a lesson's own
+BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every"}  # a lesson's own
 MACHINE = {"seed", "device", "threads"}                                                         # of one run's own
 
 
@@ -52,10 +52,11 @@ def test_every_stored_run_is_of_an_experiment_and_has_the_shared_hyperparameters
     stored = results.read(ROOT / "assets")
     assert set(stored) <= {*experiments.SEEDS, "references"}
     for name, seeds in experiments.SEEDS.items():
-        lesson, entries = experiments.load(name), stored.get(name, [])
+        entries, tasks = stored.get(name, []), experiments.load(name).tasks
         runs = [(e["task"], e["seed"]) for e in entries]
-        assert len(set(runs)) == len(runs) and set(runs) <= {(task, s) for task in lesson.tasks for s in range(seeds)}
+        assert len(set(runs)) == len(runs) and set(runs) <= {(task, s) for task in tasks for s in range(seeds)}
         for entry in entries:
+            lesson = experiments.load(name).of(entry["task"])
             assert entry["steps"] == lesson.defaults.steps and entry["updates"] == lesson.updates(lesson.defaults)
             if lesson.acts:
                 assert differing(entry["config"], {**asdict(lesson.defaults)}) <= MACHINE

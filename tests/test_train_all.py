@@ -216,7 +216,12 @@ def test_bad_input_is_one_sentence(course, flags, sentence):
 
 def test_names_are_numbers_or_files():
     assert train_all.named(["03_dreamer_pendulum.py", "02"]) == ["02_dreamer_cartpole", "03_dreamer_pendulum"]
-    assert train_all.named([]) == list(experiments.SEEDS)
+    assert train_all.named(["0"]) == list(experiments.SEEDS)
+
+
+def test_lessons_with_optional_packages_run_only_if_they_are_named():
+    assert [name[:2] for name in train_all.named([])] == ["01", "02", "03", "05", "06"]
+    assert train_all.named(["07"]) == ["07_dreamer_minigrid"] and train_all.named(["08", "02"])[1] == "08_dreamer_walker_walk"
 
 
 # ------------------------------------------------------------------ agents and pictures of seed 0

@@ -111,4 +111,4 @@ def lines(axis, entries, color, label):
     """A line for each run, and one label for all of them."""
     curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
     for number, (steps, greedy, _) in enumerate(curves):
-        axis.plot(steps, greedy, color=color, linewidth=1.1, label=None if number else f"{label} ({len(curves)} seeds)")
+        axis.plot(steps, greedy, color=color, linewidth=1.1, label=None if number else f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})")

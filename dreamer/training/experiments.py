@@ -22,7 +22,8 @@ from .paths import run_folder
 
 HERE = SCRIPTS = Path(__file__).resolve().parents[2]        # the folder of the package; that of the lessons' scripts
 SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulum": 5, "05_dreamer_acrobot": 5,
-         "06_dreamer_lunar_lander": 3}              # lesson: seeds 0 up to this number
+         "06_dreamer_lunar_lander": 3, "07_dreamer_minigrid": 3, "08_dreamer_walker_walk": 2}   # seeds 0 up to this number
+IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and optional packages: run by name only
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
 WITHOUT_EFFECT = {"output", "resume", "device", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
