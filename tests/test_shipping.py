@@ -55,6 +55,9 @@ def test_a_run_goes_before_what_is_shipped(run):
     ship(run.checkpoint, shipped(env_id))
     assert find_agent(env_id)[2] == paths.run_folder(env_id, 0) / "checkpoint.pt"
     assert find_agent(env_id, seed=7)[2] == shipped(env_id)
+    before = checkpoint.previous(run.checkpoint)
+    run.checkpoint.rename(before)               # a kill between the two renamings of a checkpoint
+    assert find_agent(env_id)[2] == paths.run_folder(env_id, 0) / before.name
 
 
 def test_a_missing_agent_says_what_makes_one():

@@ -41,12 +41,14 @@ def load_agent(path):
 
 
 def find_agent(env_id, seed=0):
-    """The agent of runs/TASK-seed if that run has a checkpoint, else the shipped one: agent, config, path.
+    """The agent of runs/TASK-seed if that run has a checkpoint (its last one, or the one that a kill between two left),
+    else the shipped one: agent, config, path.
 
     Raises CheckpointError that says what makes one if there is neither.
     """
-    for path in (paths.run_folder(env_id, seed) / "checkpoint.pt", shipped(env_id)):
+    own = paths.run_folder(env_id, seed) / "checkpoint.pt"
+    for path in (own, checkpoint.previous(own), shipped(env_id)):
         if path.exists():
             return *load_agent(path), path
-    raise checkpoint.CheckpointError(f"there is no trained agent for {env_id}: neither {paths.shown(path)} nor a run of "
+    raise checkpoint.CheckpointError(f"there is no trained agent for {env_id}: neither {paths.shown(shipped(env_id))} nor a run of "
                                      f"seed {seed} in runs/; python train_all.py makes them, or the lesson's own script")
