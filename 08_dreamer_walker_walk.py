@@ -7,6 +7,8 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
                 mujoco 4). Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
                 apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
 
+Time            From the state vector about two and a half hours per seed on one idle CPU core (estimated: 62,000
+                updates); pictures are for a GPU.
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
                 500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
