@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # to run as 
 import dreamer  # noqa: F401 (before torch: it sets how long idle threads spin)
 import torch
 
+from benchmarks.pixels import pixels, sentence
 from benchmarks.products import Recipe, count, floor, gigaflop
 from dreamer.behavior.imagination import imagine
 from dreamer.config import OFFICIAL, Config
@@ -187,6 +188,10 @@ def measure(plan, recipes, sizes=("1m", "12m"), say=print):
     course = recipes["course"]
     found["acting"] = act = acting(course, plan.acts)
     say(f"acting in one environment: {act['act_ms']:.2f} ms a step, {act['ratio']:.4f} of an update of the course's recipe")
+    found["pixels"] = {}
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        found["pixels"][device] = pictures = pixels(course, plan.turns, device)
+        say(f"course recipe, {sentence(pictures, device)}")
     grid = {"batch_size": [course.batch_size // 2, course.batch_size, course.batch_size * 2],
             "batch_length": [course.batch_length // 2, course.batch_length, course.batch_length * 2],
             "size": list(sizes)}

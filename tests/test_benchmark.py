@@ -2,7 +2,9 @@
 
 import json
 
-from benchmarks import throughput
+import torch
+
+from benchmarks import pixels, throughput
 from benchmarks.products import Product, Recipe, count, gigaflop, layer
 from dreamer.config import OFFICIAL, Config
 
@@ -17,11 +19,26 @@ def test_a_trained_layer_costs_three_products_and_one_on_data_two():
     assert sum(layer(5, 3, 2, data=True).values()) == 2 and sum(layer(5, 3, 2, train=False).values()) == 1
 
 
+def test_the_convolutions_alone_are_those_of_the_networks(monkeypatch):
+    """Shapes of what an update convolves, in order, against the benchmark's list."""
+    config, seen, conv2d = Config(batch_size=2, batch_length=3), [], torch.nn.functional.conv2d
+
+    def noted(x, weight, *arguments, **options):
+        seen.append((weight.shape[1], weight.shape[0], x.shape[-1], x.requires_grad))
+        assert len(x) == 6
+        return conv2d(x, weight, *arguments, **options)
+    learner = pixels.Learner(pixels.ObservationSpec(image=3), pixels.ACTIONS, False, config)
+    work = pixels.looking_and_painting(learner, *pixels.batch_of(config, "cpu"))
+    monkeypatch.setattr(torch.nn.functional, "conv2d", noted)
+    work()
+    assert seen == pixels.shapes(config)
+
+
 def test_quick_benchmark_says_everything(tmp_path, capsys):
     path = tmp_path / "numbers.json"
     throughput.main(["--quick", "--tiny", "--threads", "1", "--json", str(path)])
     found, said = json.loads(path.read_text()), capsys.readouterr().out
-    assert set(found) == {"threads", "torch", "recipes", "acting", "sweep"}
+    assert set(found) == {"threads", "torch", "recipes", "acting", "pixels", "sweep"}
     for name in ("official", "course"):
         recipe = found["recipes"][name]
         assert set(recipe) == {"update_ms", "floor_ms", "ratio", "gflop", "steps_per_second", "parts_ms", "threads"}
@@ -29,4 +46,6 @@ def test_quick_benchmark_says_everything(tmp_path, capsys):
         assert f"{name} recipe" in said
     assert set(found["acting"]) == {"act_ms", "update_ms", "ratio"}
     assert set(found["sweep"]) == {"batch_size", "batch_length", "size"}
+    assert set(found["pixels"]["cpu"]) == {"update_ms", "networks_ms", "convolutions_ms", "ratio", "share"}
+    assert 0 < found["pixels"]["cpu"]["share"] < 1 and "with pictures, cpu: one update" in said
     assert "update / floor" in said and "acting in one environment" in said
