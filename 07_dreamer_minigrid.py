@@ -3,8 +3,8 @@
 Goal            See what the recurrent memory is for, and what each of the tricks of DreamerV3 does where a reward of at
                 most 1 arrives once an episode: by taking them away one at a time.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
-Time            Per seed on one idle CPU core about 10 minutes (Empty-8x8), 50 (DoorKey-5x5) and 150 (FourRooms), the
-                last two estimated: an update with symbols takes 1.15 times as long as one of lesson 2.
+Time            Per seed on one idle CPU core about 10 minutes (Empty-8x8; 21 on a busy machine), 50 (DoorKey-5x5) and
+                150 (FourRooms), estimated: an update with symbols takes 1.15 times as long as one of lesson 2.
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
                 FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
@@ -79,7 +79,10 @@ class Own:
 
 def read(argv, task):
     """Own flags and Config for a task, or for the one that --env names. Raises ConfigError."""
-    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, {})), argv, __doc__)
+    budget = TASKS.get(task.removesuffix("-pixels"), {})
+    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **budget), argv, __doc__)
+    if not config.env.startswith("MiniGrid-"):
+        raise ConfigError(f"--env {config.env} is no task of MiniGrid, and this lesson is about those; lesson 2 takes any other")
     if own.pixels and not config.env.endswith("-pixels"):
         config = replace(config, env=config.env + "-pixels")
     if own.without != "nothing" and config.collector != "inline":

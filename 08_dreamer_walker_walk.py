@@ -1,4 +1,4 @@
-"""Lesson 8: the same agent learns to walk, from 64 x 64 pictures, and in far fewer steps from the state vector.
+"""Lesson 8: the same agent learns to walk, from 64 x 64 pictures, or from the state vector.
 
 Goal            See that a picture is only another observation: a convolutional encoder and decoder take the place of
                 two small networks, and nothing else changes. And learn to train a little at a time.
@@ -16,7 +16,7 @@ Rewards         0 to 1 a frame, for a torso that is high and upright and moves a
 Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, 2.7 GB at the default
                 capacity. --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
 
-What you should see
+What to expect (not run to the end yet)
     from the state vector   it stands up first (a return of 200 to 400), then leans forward and walks
     from pictures           the same, later; in the dream the legs are blurred long before the torso is
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
@@ -72,7 +72,8 @@ class Own:
 def read(argv):
     """Own flags and Config of a command line. Raises ConfigError."""
     given = lesson_flags.given(Own(), argv)
-    task = given.get("env", DEFAULTS.env) + ("-proprio" if "proprio" in given else "")
+    task = given.get("env", DEFAULTS.env)
+    task = task.removesuffix("-proprio") + "-proprio" if "proprio" in given else task
     own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, {})), argv, __doc__)
     if own.max_steps < 0 or own.replay_capacity < 0:
         raise ConfigError("--max-steps and --replay-capacity must be 0 or more")

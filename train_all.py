@@ -1,10 +1,10 @@
-"""Run every experiment of the README, collect them in assets/results.json, write the tables, draw the curves.
+"""Run the experiments of the README, collect them in assets/results.json, write the tables, draw the curves.
 
-    python train_all.py               # runs what is missing: many hours of one core
+    python train_all.py               # lessons 1 to 6, what is missing of them: many hours of one core
     python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
     python train_all.py --collect     # runs nothing: stores what is finished
     python train_all.py --plots       # tables and pictures again, from the stored results alone
-    python train_all.py --quick       # everything in toy size, into runs/quick: does it work here?
+    python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
     python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=1e-3,3e-3 --seeds 3
@@ -82,7 +82,7 @@ def read_options(argv):
     parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
     parser.add_argument("--collect", action="store_true", help="run nothing, store what is finished")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
-    parser.add_argument("--quick", action="store_true", help="everything in toy size, one seed, into runs/quick")
+    parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
     sweep = parser.add_argument_group("sweeps")
     sweep.add_argument("--set", action="append", default=[], metavar="NAME=A,B", help="a hyperparameter and its values")
     sweep.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every combination (default: 1 seed)")

@@ -289,6 +289,16 @@ def test_the_lesson_trains_compares_and_draws(lesson, tmp_path, capsys, monkeypa
         f"07_dream_{EMPTY}.gif", f"07_dream_{EMPTY}.png", "07_ablations.json", f"07_ablations_{EMPTY}.png"}
 
 
+def test_pictures_have_the_budget_of_their_task_and_other_tasks_are_refused(lesson, capsys):
+    for flags in (["--env", DOORKEY, "--pixels"], ["--env", f"{DOORKEY}-pixels"]):
+        task = lesson.read(flags, DOORKEY)[1].env if "--pixels" in flags else flags[1]
+        config = lesson.read(flags, task)[1]
+        assert (config.env, config.steps) == (f"{DOORKEY}-pixels", lesson.TASKS[DOORKEY]["steps"])
+    assert lesson.main(["--env", "CartPole-v1"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --env CartPole-v1 is no task of MiniGrid") and err.count("\n") == 1
+
+
 @needs_minigrid
 def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(lesson, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablations, "WITHOUT", ("memory", "free-nats"))
