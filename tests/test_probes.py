@@ -92,7 +92,7 @@ def test_memory(tmp_path):
 
     Fails with: a recurrent state that is zeroed in every step, in training or in acting.
     """
-    agent, summary = train(tmp_path, "Memory", updates=500, seed=SEED)
+    agent, summary = train(tmp_path, "Memory", updates=800, seed=SEED)      # 500 are too few for 2 of 6 seeds
     for cue in (1, -1):
         right = watch(agent, [cue, 0, 0], [0, 1])[3][2]
         assert right > 0.8 if cue == 1 else right < 0.2
