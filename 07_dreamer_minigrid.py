@@ -57,7 +57,7 @@ from dreamer.visual.episodes import record
 from dreamer.visual.render import save_gif
 
 TASKS = {"MiniGrid-Empty-8x8-v0": dict(steps=8000, eval_every=1000),
-         "MiniGrid-DoorKey-5x5-v0": dict(steps=40_000, eval_every=2500),
+         "MiniGrid-DoorKey-5x5-v0": dict(steps=20_000, eval_every=2000),
          "MiniGrid-FourRooms-v0": dict(steps=120_000, eval_every=7500)}
 DEFAULTS = Config(env="MiniGrid-Empty-8x8-v0", final_episodes=100, **TASKS["MiniGrid-Empty-8x8-v0"])
 BAR = {"MiniGrid-Empty-8x8-v0": Bar(success=0.99), "MiniGrid-DoorKey-5x5-v0": Bar(success=0.90),
