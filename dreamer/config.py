@@ -54,6 +54,8 @@ class Config:
     """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
     threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps)"""
+    compile: bool = False
+    """let torch.compile join the operations of an update: faster after minutes, for long runs (training/compiled.py)"""
     async_envs: bool = False
     """run each environment in a process of its own"""
     env_timeout: float = 300.0

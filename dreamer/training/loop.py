@@ -12,6 +12,7 @@ from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
 from .collect import CollectorError, acting
+from .compiled import compile_losses
 from .envs import declared_bounds
 from .evaluate import evaluate
 from .memory import keep_memory
@@ -20,8 +21,8 @@ from .records import Records, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
 
-FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "async_envs", "env_timeout", "collector",
-                  "log_every", "eval_every", "eval_episodes", "final_episodes"}       # a resumed run may differ in these
+FREE_TO_CHANGE = {"steps", "output", "resume", "device", "threads", "compile", "async_envs", "env_timeout",
+                  "collector", "log_every", "eval_every", "eval_episodes", "final_episodes"}       # a resumed run may differ in these
 
 
 def pick_device(name):
@@ -67,6 +68,8 @@ class Run:
         self.replay = self.make_replay()
         self.collector = collector(self.envs, self.replay, self.learner, config)
         self.records = Records(self.folder, config.steps)
+        if config.compile:
+            compile_losses(self.learner, self.records.say)
         self.evaluations = []
         self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint
 

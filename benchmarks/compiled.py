@@ -1,0 +1,67 @@
+"""How much faster an update is with --compile, and what compiling costs: python benchmarks/compiled.py
+
+The course's recipe. Two learners of the same seed take turns, one of them compiled; what is quoted is the median of the
+ratios within a turn. Compiling takes minutes the first time; torch keeps what it has made, so a second start is shorter.
+"""
+
+import argparse
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # to run as a script, from any folder
+
+import dreamer  # noqa: F401 (before torch: it sets how long idle threads spin)
+import torch
+
+from benchmarks.pixels import CHANNELS, batch_of, clock
+from dreamer.config import Config
+from dreamer.learner import Learner
+from dreamer.training.compiled import compile_losses
+from dreamer.training.memory import keep_memory
+from dreamer.world_model.encoder import ObservationSpec
+
+VECTOR, ACTIONS = 8, 6
+
+
+def subject(config, pixels, device, backend=None):
+    """A function that makes one update of a learner of its own."""
+    learner = Learner(ObservationSpec(image=CHANNELS) if pixels else ObservationSpec(vector=VECTOR), ACTIONS, False, config, device)
+    if backend:
+        compile_losses(learner, sys.exit, backend)
+    batch, state = batch_of(config, device)
+    if not pixels:
+        batch["obs"] = {"vector": torch.randn(config.batch_size, config.batch_length, VECTOR, device=device)}
+    return lambda: learner.update(batch, state)
+
+
+def measure(config, pixels, turns, device, backend="inductor"):
+    """Seconds of the compiled learner's first update, milliseconds of one of each kind, and the ratio of the two."""
+    plain, compiled = subject(config, pixels, device), subject(config, pixels, device, backend)
+    clock(plain, device)
+    first = clock(compiled, device) / 1e3
+    clock(compiled, device)
+    times = [(clock(plain, device), clock(compiled, device)) for _ in range(turns)]
+    return {"first_s": first, "plain_ms": statistics.median(t[0] for t in times),
+            "compiled_ms": statistics.median(t[1] for t in times), "ratio": statistics.median(a / b for a, b in times)}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--turns", type=int, default=30, help="updates of each kind")
+    parser.add_argument("--threads", type=int, default=1, help="threads of both")
+    parser.add_argument("--pixels", action="store_true", help="with pictures instead of a vector")
+    parser.add_argument("--tiny", action="store_true", help="toy shapes, not really compiled: only to see that it runs")
+    flags = parser.parse_args(arguments)
+    keep_memory()
+    torch.set_num_threads(flags.threads)
+    toy = dict(batch_size=2, batch_length=4, starts=4, imagination_horizon=3)
+    config, device = replace(Config(), **toy if flags.tiny else {}), "cuda" if torch.cuda.is_available() else "cpu"
+    found = measure(config, flags.pixels, flags.turns, device, "eager" if flags.tiny else "inductor")
+    print(f"{device}, {flags.threads} thread(s), {'pictures' if flags.pixels else 'a vector'}: one update {found['plain_ms']:.0f} ms, compiled "
+          f"{found['compiled_ms']:.0f} ms: {found['ratio']:.2f} times as fast; the first took {found['first_s']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
