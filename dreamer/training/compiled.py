@@ -1,10 +1,13 @@
 """--compile: the same losses, joined into larger pieces of machine code by torch.compile.
 
-An update of this size is thousands of small operations, and much of its time goes into starting each of them. Compiled
-it is nearly twice as fast on a CPU (`python benchmarks/compiled.py`), after minutes of compiling, of which the next
-start finds most in torch's own cache: worth it for runs of an hour, not for CartPole. It needs a C++ compiler. The
-arithmetic is the same; its rounding and the order of its random numbers are not, so it is another run of the same seed.
+An update of this size is thousands of small operations, and a good part of its time goes into starting each of them.
+Compiled it is 1.4 times as fast on an idle CPU (`python benchmarks/compiled.py`), after two minutes of compiling, of
+which the next start finds most in torch's own cache: worth it for runs of an hour, not for CartPole. It needs a C++
+compiler. The arithmetic is the same; its rounding and the order of its random numbers are not, so a compiled run is
+another run of the same seed.
 """
+
+import warnings
 
 import torch
 
@@ -21,6 +24,7 @@ def compile_losses(learner, say=print, backend="inductor"):
     cuda = learner.device.type == "cuda"
     own = torch.cuda.default_generators[learner.device.index or 0] if cuda else torch.default_generator
     learner.draw = Draw(own.manual_seed(learner.config.seed))
+    warnings.filterwarnings("ignore", "torch.searchsorted")       # the compiler leaves out a .contiguous() in twohot_code
     for module in (learner.agent, learner.agent.world_model):
         module.loss = drawing_alone(torch.compile(module.loss, backend=backend, fullgraph=True, dynamic=False))
     for name in UPDATES:
