@@ -3,8 +3,8 @@
 Goal            See what the recurrent memory is for, and what each of the tricks of DreamerV3 does where a reward of at
                 most 1 arrives once an episode: by taking them away one at a time.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
-Time            Per seed on one idle CPU core about 10 minutes (Empty-8x8; 21 on a busy machine), 50 (DoorKey-5x5) and
-                150 (FourRooms), estimated: an update with symbols takes 1.15 times as long as one of lesson 2.
+Time            Per seed, one thread, with another run on the second core: 7 to 10 minutes (Empty-8x8), 20 (DoorKey-5x5) and
+                about two hours (FourRooms, estimated). --compile saves a quarter of the two hours.
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
                 FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
@@ -17,9 +17,10 @@ Chance          Uniformly random actions succeed in 16 to 22 % of the episodes o
                 5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
-What you should see (Empty-8x8, seed 0; the other tasks have not been run to the end yet)
-    until step 2,000      no greedy episode reaches the goal
-    from step 3,000 on    every one does, in hardly more steps than the best play needs
+What you should see (FourRooms has not been run to the end yet)
+    Empty-8x8     until step 2,000 hardly a greedy episode reaches the goal, from step 3,000 on every one does, in hardly
+                  more steps than the best play needs
+    DoorKey-5x5   nothing for 4,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20 or more
 
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).

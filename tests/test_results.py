@@ -12,7 +12,7 @@ from dreamer.training import experiments, results, tables
 
 ROOT = Path(train_all.__file__).resolve().parent
 BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every"}  # a lesson's own
-MACHINE = {"seed", "device", "threads"}                                                         # of one run's own
+MACHINE = {"seed", "device", "threads", "compile"}                                              # of one run's own
 
 
 def summary(seed=0):
@@ -151,6 +151,15 @@ def test_publish_writes_table_and_pictures(tmp_path):
     assert text.startswith("before é") and text.endswith("after\n")
     for name in ("learning_curves.png", "02_learning_curve.png"):
         assert (tmp_path / "assets" / name).stat().st_size > 1000
+
+
+def test_a_lesson_of_several_tasks_has_one_picture_with_all_of_them_in_its_own_order(tmp_path, monkeypatch):
+    lesson, drawn = "07_dreamer_minigrid", {}
+    entries = [{**results.entry(summary(), "c"), "task": task} for task in sorted(experiments.load(lesson).tasks)]
+    monkeypatch.setattr(results.curves, "plot", lambda tasks, path: drawn.update({path.name: [task for _, task, *_ in tasks]}))
+    publish(tmp_path, {lesson: entries}, "nothing\n")
+    assert drawn["07_learning_curve.png"] == drawn["learning_curves.png"] == list(experiments.load(lesson).tasks)
+    assert list(experiments.load(lesson).tasks) != [e["task"] for e in entries]
 
 
 def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):

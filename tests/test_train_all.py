@@ -81,6 +81,17 @@ def run(*argv):
 
 # ------------------------------------------------------------------ running
 
+def test_a_compiled_run_is_a_run_of_the_experiment_and_its_command_says_so(course, capsys):
+    run("02")
+    path = course / "runs" / "CartPole-v1-1" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "config": {**summary["config"], "compile": True}}))
+    assert run("02", "--collect") == 0
+    commands = {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]}
+    assert commands == {0: "python 02_dreamer_cartpole.py --seed 0 --threads 1",
+                        1: "python 02_dreamer_cartpole.py --seed 1 --threads 1 --compile"}
+
+
 def test_everything_runs_and_is_stored_and_published(course, capsys):
     assert run() == 0
     said, kept = capsys.readouterr().out, stored(course)

@@ -26,7 +26,7 @@ SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulu
 IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and optional packages: run by name only
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
-WITHOUT_EFFECT = {"output", "resume", "device", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
+WITHOUT_EFFECT = {"output", "resume", "device", "compile", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
 # Runs a script with its pictures in another folder: python -c ELSEWHERE FOLDER SCRIPT FLAGS
 ELSEWHERE = ("import runpy, sys; from pathlib import Path; from dreamer.training import paths; "
              "paths.ROOT = Path(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')")
@@ -109,9 +109,10 @@ class Job:
         task = ["--env", self.task] if len(self.lesson.tasks) > 1 else []
         return [*task, "--seed", str(self.seed), "--threads", "1", *self.flags]
 
-    def command(self):
-        """The command of this run as a reader would type it, in any folder of his own."""
-        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments()])
+    def command(self, summary=None):
+        """The command of this run as a reader would type it, in any folder of his own; as `summary` says it was made."""
+        compiled = (summary or {}).get("config", {}).get("compile") and not self.config.compile
+        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(), *["--compile"] * bool(compiled)])
 
     def summary(self):
         """summary.json of the finished run, or None if it is not finished or was made with other settings."""

@@ -59,7 +59,7 @@ def collect(jobs):
         if summary := job.summary():
             clock = [(line["step"], line["seconds"]) for line in experiments.measured(job.folder)]
             judged = {"bar": job.lesson.bar.least, "score": job.lesson.bar.score} if job.lesson.acts else {}
-            kept = entry(summary, job.command(), clock=clock, **judged)
+            kept = entry(summary, job.command(summary), clock=clock, **judged)
             collected.setdefault(job.lesson.name, []).append(kept)
     return collected
 
@@ -99,10 +99,11 @@ def read(assets):
 def acting(stored):
     """(lesson, task, its entries, its references) for every task on which an agent was trained."""
     references = stored.get(REFERENCES, [])
-    for name, entries in stored.items():
-        for task in dict.fromkeys(e["task"] for e in entries if name != REFERENCES and "curve" in e):
-            yield (experiments.load(name).of(task), task, [e for e in entries if e["task"] == task],
-                   [r for r in references if r["task"] == task])
+    for name in sorted(stored.keys() - {REFERENCES}):
+        lesson, trained = experiments.load(name), [e for e in stored[name] if "curve" in e]
+        for task in lesson.tasks:
+            if entries := [e for e in trained if e["task"] == task]:
+                yield lesson.of(task), task, entries, [r for r in references if r["task"] == task]
 
 
 def blocks(stored):
@@ -117,8 +118,8 @@ def publish(assets):
     tasks = list(acting(stored))
     if tasks:
         curves.plot(tasks, assets / "learning_curves.png")
-    for lesson in dict.fromkeys(lesson for lesson, *_ in tasks):
-        curves.plot([task for task in tasks if task[0] == lesson], assets / f"{lesson.number}_learning_curve.png")
+    for number in dict.fromkeys(lesson.number for lesson, *_ in tasks):
+        curves.plot([task for task in tasks if task[0].number == number], assets / f"{number}_learning_curve.png")
     readme = assets.parent / "README.md"
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
