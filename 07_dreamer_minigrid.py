@@ -3,8 +3,8 @@
 Goal            See what the recurrent memory is for, and what each of the tricks of DreamerV3 does where a reward of at
                 most 1 arrives once an episode: by taking them away one at a time.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
-Time            Per seed, one thread, with another run on the second core: 7 to 10 minutes (Empty-8x8), 20 (DoorKey-5x5) and
-                about two hours (FourRooms, estimated). --compile saves a quarter of the two hours.
+Time            Per seed, one thread, with another run on the second core: 7 to 10 minutes (Empty-8x8), 20 (DoorKey-5x5)
+                and about two hours (FourRooms, estimated). --compile saves a quarter of the two hours.
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
                 FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
@@ -13,12 +13,12 @@ Observations    The 7 x 7 cells in front of the agent, as symbols (object, colou
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
 Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
                 that reaches its most steps is truncated, not terminated.
-Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 % of DoorKey-5x5 and 3 to
-                5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
+Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 to 10 % of DoorKey-5x5 and
+                3 to 5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
 What you should see (FourRooms has not been run to the end yet)
-    Empty-8x8     until step 2,000 hardly a greedy episode reaches the goal, from step 3,000 on every one does, in hardly
+    Empty-8x8     at step 2,000 no greedy episode reaches the goal, from step 3,000 on every one does, in hardly
                   more steps than the best play needs
     DoorKey-5x5   nothing for 4,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20 or more
 
