@@ -120,6 +120,17 @@ def test_a_terminal_without_the_letters_of_a_name_stops_nothing(tmp_path, monkey
     assert run_lesson(Config(), None, flags(random_only(output="日本"))) == 0 and (tmp_path / "日本" / "summary.json").exists()
 
 
+def test_a_log_in_a_file_can_be_followed_line_by_line(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8"))
+    seen = []
+
+    def work(argv, runs):
+        print("first")
+        seen.append(raw.getvalue().split())
+    assert guarded(work, []) == 0 and seen == [[b"first"]]
+
+
 def test_more_memory_than_there_is_gives_one_line(capfd):
     def work(argv, runs):
         torch.empty(10 ** 15)

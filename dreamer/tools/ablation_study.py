@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..training import checkpoint, paths
 from ..training.cli import share_above_0
@@ -84,31 +85,35 @@ def table(task, entries):
 
 
 def draw(task, entries):
-    """A panel for each part: greedy success without it in colour, with everything in grey, chance dotted."""
+    """A panel for each part: greedy success without it in colour, over everything in broad grey, chance dotted."""
     parts = [part for part in WITHOUT if any(e["without"] == part for e in entries)] or ["nothing"]
     columns = min(COLUMNS, len(parts))
     rows = -(-len(parts) // columns)
-    figure = Figure((3.2 * columns + 0.6, 2.5 * rows + 0.4), layout="constrained")
+    figure = Figure((3.2 * columns + 0.6, 2.5 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, part in zip(axes.flat, parts):
-        lines(axis, [e for e in entries if e["without"] == "nothing"], "0.6", "everything")
+        lines(axis, [e for e in entries if e["without"] == "nothing"], "0.8", 4, "everything")
         if part != "nothing":
-            lines(axis, [e for e in entries if e["without"] == part], "C3", f"without {part}")
+            lines(axis, [e for e in entries if e["without"] == part], "C3", 1.2, f"without {part}")
         chance = np.mean([e["chance"] for e in entries])
         axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(-0.03, 1.03))
-        axis.legend(fontsize=7, frameon=False)
+        axis.set_title(next((line.get_label() for line in axis.get_lines() if line.get_label().startswith("without")), ""), fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(parts):]:
         axis.axis("off")
+    handles = {line.get_label(): line for line in axes[0, 0].get_lines() if line.get_label().startswith(("everything", "chance"))}
+    figure.legend(handles.values(), handles, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("success of greedy evaluations", fontsize=9)
-    figure.suptitle(f"{task}, every seed", fontsize=10)
+    figure.suptitle(f"{task}, every seed", fontsize=10, x=0.02, ha="left")
     return figure
 
 
-def lines(axis, entries, color, label):
+def lines(axis, entries, color, width, label):
     """A line for each run, and one label for all of them."""
     curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
+    named = f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})"
     for number, (steps, greedy, _) in enumerate(curves):
-        axis.plot(steps, greedy, color=color, linewidth=1.1, label=None if number else f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})")
+        axis.plot(steps, greedy, color=color, linewidth=width, label=None if number else named)

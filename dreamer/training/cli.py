@@ -187,8 +187,8 @@ def guarded(work, argv=None):
     """
     argv, runs = sys.argv[1:] if argv is None else list(argv), []
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):      # a name may have letters that the terminal has not
-            stream.reconfigure(errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):      # names with letters that the terminal has not; logs that can be followed
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         return work(argv, runs) or 0
     except ConfigError as error:
