@@ -1,9 +1,9 @@
 """Lesson 7: one reward at the end, and a view of 7 x 7 cells: DreamerV3 explores, remembers, and finds the goal.
 
-Goal            See what the recurrent memory is for, and what each of the tricks of DreamerV3 does where a reward of at
-                most 1 arrives once an episode: by taking them away one at a time.
+Goal            See what each of the tricks of DreamerV3 does where a reward of at most 1 arrives once an episode, by taking
+                them away one at a time, and what the recurrent memory carries.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
-Time            Per seed, one thread, with another run on the second core: 7 to 10 minutes (Empty-8x8), 20 (DoorKey-5x5)
+Time            Per seed, one thread, with another run on the second core: 7 to 21 minutes (Empty-8x8), 22 (DoorKey-5x5; 20 with --compile)
                 and about two hours (FourRooms, estimated). --compile saves a quarter of the two hours.
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
@@ -13,14 +13,14 @@ Observations    The 7 x 7 cells in front of the agent, as symbols (object, colou
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
 Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
                 that reaches its most steps is truncated, not terminated.
-Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 to 10 % of DoorKey-5x5 and
+Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 to 11 % of DoorKey-5x5 and
                 3 to 5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
 What you should see (FourRooms has not been run to the end yet)
     Empty-8x8     at step 2,000 no greedy episode reaches the goal, from step 3,000 on every one does, in hardly
                   more steps than the best play needs
-    DoorKey-5x5   nothing for 4,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20 or more
+    DoorKey-5x5   hardly more than chance for 2,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20
 
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).

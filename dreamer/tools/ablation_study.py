@@ -13,6 +13,7 @@ from .ablations import WITHOUT
 
 PARTS = ("nothing", *WITHOUT)
 COLUMNS = 4
+STYLES = "-", "--", "-."        # of seeds
 
 
 def publish(runs, assets):
@@ -73,7 +74,7 @@ def entry(summary):
 
 def table(task, entries):
     """Lines of text: a row for each part that was switched off, with the final success of every seed."""
-    chance, best = (np.mean([e[name] for e in entries]) for name in ("chance", "best_return"))
+    chance, best = (mean_of_seeds(entries, name) for name in ("chance", "best_return"))
     lines = [f"{task}: success in fresh episodes (chance {chance:.0%}; return of the best play {best:.3f})",
              f"{'without':<16}{'greedy':>8}{'sampled':>9}{'return':>8}   greedy success of every seed"]
     for part in PARTS:
@@ -82,6 +83,11 @@ def table(task, entries):
             each = ", ".join(f"{e['greedy']:.0%}" for e in found)
             lines.append(f"{part:<16}{means[0]:>8.0%}{means[1]:>9.0%}{means[2]:>8.3f}   {each}")
     return lines
+
+
+def mean_of_seeds(entries, name):
+    """What depends on the seed alone, counted once for each."""
+    return np.mean(list({entry["seed"]: entry[name] for entry in entries}.values()))
 
 
 def draw(task, entries):
@@ -95,8 +101,7 @@ def draw(task, entries):
         lines(axis, [e for e in entries if e["without"] == "nothing"], "0.8", 4, "everything")
         if part != "nothing":
             lines(axis, [e for e in entries if e["without"] == part], "C3", 1.2, f"without {part}")
-        chance = np.mean([e["chance"] for e in entries])
-        axis.axhline(chance, color="black", linewidth=0.8, linestyle=":", label="chance")
+        axis.axhline(mean_of_seeds(entries, "chance"), color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(-0.03, 1.03))
         axis.set_title(next((line.get_label() for line in axis.get_lines() if line.get_label().startswith("without")), ""), fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -116,4 +121,5 @@ def lines(axis, entries, color, width, label):
     curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
     named = f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})"
     for number, (steps, greedy, _) in enumerate(curves):
-        axis.plot(steps, greedy, color=color, linewidth=width, label=None if number else named)
+        style = STYLES[number % len(STYLES)] if width < 2 else "-"
+        axis.plot(steps, greedy, style, color=color, linewidth=width, label=None if number else named)

@@ -47,7 +47,12 @@ def row(e, bar):
     late, reached = held(curve, e["steps"]), steps_to_bar(curve, bar)
     return cells(e["task"], e["seed"], f"{e['steps']:,}", f"{np.mean(greedy):.1f} ({min(greedy):.0f})",
                  f"{np.mean(e['final']['sampled']):.1f}", "-" if late is None else f"{late:.1f}",
-                 "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}")
+                 "never" if reached is None else f"{reached:,}", minutes_of(e))
+
+
+def minutes_of(e):
+    """Of a run, and whether its losses were compiled: that is faster."""
+    return f"{e['seconds'] / 60:.1f}" + " (compiled)" * ("--compile" in e.get("command", ""))
 
 
 def reference_row(task, algorithm, runs, bar):
@@ -67,8 +72,8 @@ def spread(values, form=",.1f"):
 
 def successes(tasks):
     """Rows of the tasks that are judged by success, with what chance and the best play get."""
-    lines = ["", *heading("success in", "seed", "steps", "final greedy", "final sampled", "of random actions",
-                          "mean return, greedy", "of the best play", "steps to the bar", "minutes, 1 thread")]
+    lines = ["", *heading("success in", "seed", "steps", "final greedy", "final sampled", "success of random actions",
+                          "mean return, greedy", "return of the best play", "steps to the bar", "minutes, 1 thread")]
     for lesson, task, entries, _ in tasks:
         for e in entries if lesson.bar.success is not None else ():
             greedy, sampled = e["final"]["greedy"], e["final"]["sampled"]
@@ -77,7 +82,7 @@ def successes(tasks):
             rates = ["-" if x is None else f"{lesson.bar.score(x):.0%}" for x in (greedy, sampled, chance)]
             lines.append(cells(task, e["seed"], f"{e['steps']:,}", *rates, f"{np.mean(greedy):.3f}",
                                "-" if best is None else f"{np.mean(best):.3f}",
-                               "never" if reached is None else f"{reached:,}", f"{e['seconds'] / 60:.1f}"))
+                               "never" if reached is None else f"{reached:,}", minutes_of(e)))
     return lines if len(lines) > 3 else []
 
 
@@ -92,7 +97,7 @@ def world_models(stored):
     for e in entries:
         errors = [f"{e['errors'][guess][-1]:.3f}" for guess in ("model", "no change", "constant change")]
         lines.append(cells(e["task"], e["seed"], f"{e['steps']:,}", *errors, f"{e['ratio']:.2f}",
-                           f"{e['seconds'] / 60:.1f}"))
+                           minutes_of(e)))
     return lines
 
 
