@@ -4,7 +4,7 @@ Goal            See what each of the tricks of DreamerV3 does where a reward of 
                 them away one at a time, and what the recurrent memory carries.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
 Time            Per seed, one thread, with another run on the second core: 7 to 21 minutes (Empty-8x8), 22 (DoorKey-5x5; 20 with --compile)
-                and about two hours (FourRooms, estimated). --compile saves a quarter of the two hours.
+                and three to four hours (FourRooms, estimated; less than three with --compile on an idle machine).
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
                 FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
@@ -59,7 +59,7 @@ from dreamer.visual.render import save_gif
 
 TASKS = {"MiniGrid-Empty-8x8-v0": dict(steps=8000, eval_every=1000),
          "MiniGrid-DoorKey-5x5-v0": dict(steps=20_000, eval_every=2000),
-         "MiniGrid-FourRooms-v0": dict(steps=120_000, eval_every=7500)}
+         "MiniGrid-FourRooms-v0": dict(steps=240_000, eval_every=15_000)}
 DEFAULTS = Config(env="MiniGrid-Empty-8x8-v0", final_episodes=100, **TASKS["MiniGrid-Empty-8x8-v0"])
 BAR = {"MiniGrid-Empty-8x8-v0": Bar(success=0.99), "MiniGrid-DoorKey-5x5-v0": Bar(success=0.90),
        "MiniGrid-FourRooms-v0": Bar(success=0.30)}
