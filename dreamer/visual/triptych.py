@@ -92,4 +92,6 @@ def strip(real, dreamed, count=10):
         pen.text((x + 4, 3), f"+{k}" if k else "seen last", fill="white", font=font)
         whole.paste(enlarged(truth, CELL), (x, BAR))
         whole.paste(enlarged(dreamed[k - 1] if k else truth, CELL), (x, BAR + CELL + GAP))
+    for row, text in enumerate(("truth", "dream")):
+        pen.text((4, BAR + row * (CELL + GAP) + 2), text, fill="white", stroke_width=1, stroke_fill="black", font=font)
     return whole
