@@ -108,6 +108,8 @@ def draw(task, entries):
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(parts):]:
         axis.axis("off")
+    for axis in axes.flat[max(0, len(parts) - columns):len(parts)]:         # nothing below
+        axis.tick_params(labelbottom=True)
     handles = {line.get_label(): line for line in axes[0, 0].get_lines() if line.get_label().startswith(("everything", "chance"))}
     figure.legend(handles.values(), handles, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("environment steps", fontsize=9)
