@@ -3,24 +3,25 @@
 Goal            See what each of the tricks of DreamerV3 does where a reward of at most 1 arrives once an episode, by taking
                 them away one at a time, and what the recurrent memory carries.
 Read before     Lessons 2 to 6; dreamer/tools/ablations.py. Needs MiniGrid: pip install minigrid==3.2.0
-Time            Per seed, one thread, with another run on the second core: 7 to 21 minutes (Empty-8x8), 22 (DoorKey-5x5; 20 with --compile)
-                and three to four hours (FourRooms, estimated; less than three with --compile on an idle machine).
+Time            Per seed, one thread, with another run on the second core: 7 to 21 minutes (Empty-8x8), 22 (DoorKey-5x5;
+                20 with --compile) and four hours (FourRooms, estimated; three with --compile on an idle machine).
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
-                FourRooms: agent and goal anywhere in 17 x 17 cells, 100 steps to find it.
+                FourRooms: agent and goal anywhere in four rooms of 8 x 8 cells, 100 steps to find it.
 Observations    The 7 x 7 cells in front of the agent, as symbols (object, colour and state of each), and the direction
                 in which it looks; with --pixels the same view as a 64 x 64 picture, without the direction. The mission,
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
 Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
                 that reaches its most steps is truncated, not terminated.
 Chance          Uniformly random actions succeed in 16 to 22 % of the episodes of Empty-8x8, 8 to 11 % of DoorKey-5x5 and
-                3 to 5 % of FourRooms: a success rate of 5 % on FourRooms is chance. Every summary holds the returns of 200
+                3 to 5 % of FourRooms: 5 successes in 100 may be chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
 What you should see (FourRooms has not been run to the end yet)
     Empty-8x8     at step 2,000 no greedy episode reaches the goal, from step 3,000 on every one does, in hardly
                   more steps than the best play needs
     DoorKey-5x5   hardly more than chance for 2,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20
+                  episodes or more
 
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).

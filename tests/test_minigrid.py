@@ -178,6 +178,9 @@ def test_a_dream_stands_beside_the_truth_and_their_difference(agent):
     assert len(frames) == 11 and frames[0].size == (3 * size + 12, size + 22)
     grey = [np.asarray(frame)[30:, -size:].std() for frame in frames]
     assert max(grey[:5]) == 0 and min(grey[5:]) > 0         # looking: no difference; then this agent knows nothing
+    dark = [np.zeros((9, 9, 3), dtype=np.uint8)] * 3
+    bands = np.asarray(triptych.strip(dark, dark[:1]))[22:].max((1, 2)).reshape(2, -1)           # of truth and of dream
+    assert (bands[:, :30].max(1) == 255).all() and not bands[:, 30:].any()                      # both are named, at the top
     assert triptych.strip(real, dream, 4).size == (4 * (triptych.CELL + 6) - 6, 2 * (triptych.CELL + 6) + 22)
     assert 0 <= grids.told_right(dreamed["symbols"], seen["symbols"][5:]).mean() < 1
 
@@ -380,7 +383,13 @@ def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():
     assert len(axes) == 1
     lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
     assert list(lines["without memory (1 seed)"]) == [0.2, 0.2] and list(lines["everything (2 seeds)"]) == [0.9, 0.9]
-    assert lines["chance"][0] == 0.5
+    assert lines["chance"][0] == 0.5 and axes[0].get_title() == "without memory (1 seed)"
+
+
+def test_chance_counts_every_seed_once_however_many_parts_were_switched_off():
+    entries = [dict(seed=seed, without=part, chance=chance) for seed, part, chance in (
+        (0, "nothing", 0.1), (0, "memory", 0.1), (0, "floor", 0.1), (1, "nothing", 0.3))]
+    assert ablation_study.mean_of_seeds(entries, "chance") == pytest.approx(0.2)
 
 
 def test_damaged_comparisons_are_named_and_left_alone(tmp_path):

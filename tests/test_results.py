@@ -190,3 +190,8 @@ def test_references_are_one_grey_dashed_curve_per_algorithm():
     line = next(line for line in axis.get_lines() if "PPO" in line.get_label())
     assert line.get_color() == "0.5" and line.is_dashed() and line.get_xydata().tolist() == [[4000, 100], [8000, 490]]
     assert sum(line.get_label().startswith("seed") for line in axis.get_lines()) == 1
+
+
+def test_minutes_say_whether_a_run_was_compiled():
+    assert tables.minutes_of({"seconds": 90, "command": "python x.py --compile --seed 0"}) == "1.5 (compiled)"
+    assert tables.minutes_of({"seconds": 90, "command": "python x.py"}) == tables.minutes_of({"seconds": 90}) == "1.5"

@@ -98,30 +98,30 @@ def draw(task, entries):
     figure = Figure((3.2 * columns + 0.6, 2.5 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, part in zip(axes.flat, parts):
-        lines(axis, [e for e in entries if e["without"] == "nothing"], "0.8", 4, "everything")
+        lines(axis, [e for e in entries if e["without"] == "nothing"], "everything", "-", color="0.8", linewidth=4)
         if part != "nothing":
-            lines(axis, [e for e in entries if e["without"] == part], "C3", 1.2, f"without {part}")
+            without = [e for e in entries if e["without"] == part]
+            axis.set_title(lines(axis, without, f"without {part}", *STYLES, color="C3", linewidth=1.2), fontsize=9)
         axis.axhline(mean_of_seeds(entries, "chance"), color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(-0.03, 1.03))
-        axis.set_title(next((line.get_label() for line in axis.get_lines() if line.get_label().startswith("without")), ""), fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(parts):]:
         axis.axis("off")
     for axis in axes.flat[max(0, len(parts) - columns):len(parts)]:         # nothing below
         axis.tick_params(labelbottom=True)
-    handles = {line.get_label(): line for line in axes[0, 0].get_lines() if line.get_label().startswith(("everything", "chance"))}
-    figure.legend(handles.values(), handles, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    shared = [line for line in axes[0, 0].get_lines() if line.get_label().startswith(("everything", "chance"))]
+    figure.legend(handles=shared, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("success of greedy evaluations", fontsize=9)
     figure.suptitle(f"{task}, every seed", fontsize=10, x=0.02, ha="left")
     return figure
 
 
-def lines(axis, entries, color, width, label):
-    """A line for each run, and one label for all of them."""
+def lines(axis, entries, label, *styles, **look):
+    """A line for each run, and one label for all of them, which comes back."""
     curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
-    named = f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})"
+    label = f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})"
     for number, (steps, greedy, _) in enumerate(curves):
-        style = STYLES[number % len(STYLES)] if width < 2 else "-"
-        axis.plot(steps, greedy, style, color=color, linewidth=width, label=None if number else named)
+        axis.plot(steps, greedy, styles[number % len(styles)], label=None if number else label, **look)
+    return label
