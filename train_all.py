@@ -2,7 +2,7 @@
 
     python train_all.py               # lessons 1 to 6, what is missing of them: many hours of one core
     python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
-    python train_all.py --collect     # runs nothing: stores what is finished
+    python train_all.py --collect     # runs nothing: stores what is finished, and how far the others are
     python train_all.py --plots       # tables and pictures again, from the stored results alone
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
@@ -80,7 +80,7 @@ def read_options(argv):
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
-    parser.add_argument("--collect", action="store_true", help="run nothing, store what is finished")
+    parser.add_argument("--collect", action="store_true", help="run nothing, store what there is")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
     sweep = parser.add_argument_group("sweeps")
@@ -159,7 +159,7 @@ def train(options):
     if not options.collect:
         run(options, jobs)
     before = results.read(options.assets)
-    stored = results.merge(before, results.collect(jobs))
+    stored = results.merge(before, {**results.collect(jobs), **begun(jobs, unreadable)})
     unreadable |= ship(jobs, options.assets, before, stored)
     results.write(options.assets / "results.json", stored)
     try:
@@ -167,6 +167,15 @@ def train(options):
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
     return report(jobs, unreadable, judge=not options.quick)
+
+
+def begun(jobs, unreadable):
+    """What is known of the runs that are not finished (results.begun); a damaged checkpoint is named in `unreadable`."""
+    try:
+        return results.begun(jobs)
+    except checkpoint.CheckpointError as error:
+        unreadable["a run that is not finished"] = str(error)
+        return {}
 
 
 def ship(jobs, assets, before, stored):

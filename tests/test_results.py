@@ -50,7 +50,11 @@ def test_lessons_differ_in_their_budgets_only(name):
 def test_every_stored_run_is_of_an_experiment_and_has_the_shared_hyperparameters():
     """Seeds may be missing, and the README then says how many; none is there twice, and none has its own settings."""
     stored = results.read(ROOT / "assets")
-    assert set(stored) <= {*experiments.SEEDS, "references"}
+    assert set(stored) <= {*experiments.SEEDS, "references", "unfinished"}
+    for entry in stored.get("unfinished", []):
+        lesson = experiments.load(entry["lesson"]).of(entry["task"])
+        assert entry["steps"] < lesson.defaults.steps and entry["seed"] < experiments.SEEDS[entry["lesson"]]
+        assert differing(entry["config"], asdict(lesson.defaults)) <= MACHINE | {"eval_every", "eval_episodes"}
     for name, seeds in experiments.SEEDS.items():
         entries, tasks = stored.get(name, []), experiments.load(name).tasks
         runs = [(e["task"], e["seed"]) for e in entries]
@@ -118,6 +122,15 @@ def test_merging_replaces_the_same_task_and_seed_and_keeps_the_rest():
     assert list(merged) == ["01", "02", "03", "references"]
 
 
+def test_what_is_finished_is_no_longer_unfinished():
+    def part(seed, steps):
+        return {"lesson": "02", "task": "C", "seed": seed, "steps": steps}
+    stored = {"02": [{"task": "C", "seed": 2}], "unfinished": [part(0, 10), part(1, 10)]}
+    merged = results.merge(stored, {"02": [{"task": "C", "seed": 0}], "unfinished": [part(1, 20), part(2, 5)]})
+    assert merged == {"02": [{"task": "C", "seed": 0}, {"task": "C", "seed": 2}], "unfinished": [part(1, 20)]}
+    assert "unfinished" not in results.merge(merged, {"02": [{"task": "C", "seed": 1}]})
+
+
 @pytest.mark.parametrize("text", ["{ not json", "[]", '{"02": 3}', '{"02": [{"seed": 1}]}', "\udcff"])
 def test_damaged_results_are_named_and_left_alone(tmp_path, text):
     path = tmp_path / "results.json"
@@ -160,6 +173,27 @@ def test_a_lesson_of_several_tasks_has_one_picture_with_all_of_them_in_its_own_o
     publish(tmp_path, {lesson: entries}, "nothing\n")
     assert drawn["07_learning_curve.png"] == drawn["learning_curves.png"] == list(experiments.load(lesson).tasks)
     assert list(experiments.load(lesson).tasks) != [e["task"] for e in entries]
+
+
+def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
+    """Its curve and its row; a task of which a run is finished shows that one alone, and no stopped run has results."""
+    from matplotlib.figure import Figure
+
+    from dreamer.visual import curves
+    entry = {"lesson": "08_dreamer_walker_walk", **results.entry(summary(), "c"), "task": "walker_walk", "steps": 6000}
+    del entry["final"]
+    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")],
+              "unfinished": [entry, {**entry, "lesson": "02_dreamer_cartpole", "task": "CartPole-v1"}]}
+    blocks = results.blocks(stored)
+    assert "| not run to the end: seed 0 stopped after 6,000 steps, 2 minutes (450.0 at 6,000) | [curve](assets/08_" in blocks["lessons"]
+    assert "(4 not run yet), worst 475.0" in blocks["lessons"] and blocks["lessons"].count("stopped") == 1
+    assert "walker_walk" not in blocks["results"]
+    axis = Figure().subplots()
+    (drawn,) = results.stopped(stored)
+    curves.draw(axis, *drawn)
+    assert [line.get_label() for line in axis.get_lines()] == ["seed 0, stopped", "bar 800"]
+    publish(tmp_path, stored, "nothing\n")
+    assert (tmp_path / "assets" / "08_learning_curve.png").exists()
 
 
 def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):

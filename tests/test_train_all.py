@@ -203,6 +203,33 @@ def test_collect_runs_nothing_and_stores_what_is_finished(course):
     assert list(stored(course)) == ["02_dreamer_cartpole"] and not (course / "runs" / "Pendulum-v1-0").exists()
 
 
+def leave_begun(course, name, **changes):
+    checkpoint.save(course / "runs" / name / "checkpoint.pt", {
+        "config": {"env": name[:-2], "seed": int(name[-1]), "size": "1m", "output": "somewhere"}, "updates": 40, "saved_at": 1300,
+        "records": {"seconds": 60.0}, "evaluations": [{"step": 1000, "greedy": [3.0, 5.0], "sampled": [1.0]}], **changes})
+
+
+def test_runs_that_are_not_finished_are_stored_until_they_are(course, capsys):
+    run("03")
+    (course / "runs" / "Pendulum-v1-0" / "summary.json").unlink()
+    (course / "assets" / "results.json").unlink()
+    leave_begun(course, "Pendulum-v1-0")
+    assert run("--collect") == 0
+    entry, = stored(course)["unfinished"]
+    assert (entry["lesson"], entry["task"], entry["steps"]) == ("03_dreamer_pendulum", "Pendulum-v1", 1300)
+    assert entry["curve"]["greedy"] == [[1000, 4.0]] and "output" not in entry["config"] and list(stored(course)) == ["unfinished"]
+    (course / "runs" / "Pendulum-v1-0" / "checkpoint.pt").unlink()      # the fake lesson makes none
+    assert run("03") == 0 and list(stored(course)) == ["03_dreamer_pendulum"]
+
+
+def test_a_damaged_checkpoint_of_a_run_that_is_not_finished_is_named(course, capsys):
+    run("02")
+    (course / "runs" / "Pendulum-v1-0").mkdir()
+    (course / "runs" / "Pendulum-v1-0" / "checkpoint.pt").write_bytes(b"no")
+    assert run("--collect") == 1 and list(stored(course)) == ["02_dreamer_cartpole"]
+    assert re.search("failed: a run that is not finished: .*checkpoint.pt is damaged", capsys.readouterr().out)
+
+
 def test_plots_make_the_same_readme_from_the_stored_results_alone(course):
     run()
     readme, kept = (course / "README.md").read_text(), (course / "assets" / "results.json").read_bytes()

@@ -11,6 +11,7 @@ from ..visual import curves
 from . import checkpoint, experiments, tables
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
+UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
         "versions")             # of summary.json
 
@@ -64,13 +65,34 @@ def collect(jobs):
     return collected
 
 
+def begun(jobs):
+    """Entries of the jobs that are not finished, from their last checkpoints: {UNFINISHED: list}, {} if there are none.
+
+    `steps` is how many were made, the run's whole number stands in its config. Raises CheckpointError.
+    """
+    entries = []
+    for job in jobs:
+        file = job.folder / "checkpoint.pt"
+        if not job.lesson.acts or job.summary() or not checkpoint.exists(file):
+            continue
+        _, saved = checkpoint.load_last(file)
+        summary = {"task": job.task, "seed": job.seed, "size": saved["config"]["size"], "steps": saved["saved_at"],
+                   "updates": saved["updates"], "seconds": saved["records"]["seconds"], "config": saved["config"],
+                   "evaluations": saved["evaluations"]}
+        entries.append({"lesson": job.lesson.name, **entry(summary, job.command(summary), score=job.lesson.bar.score)})
+    return {UNFINISHED: entries} if entries else {}
+
+
 def merge(stored, fresh):
-    """Stored results, with the fresh entries in place of those of the same task and seed."""
+    """Stored results, with the fresh entries in place of those of the same task and seed; what is finished is no longer
+    unfinished."""
     merged = dict(stored)
     for lesson, entries in fresh.items():
         new = {(e["task"], e["seed"]): e for e in [*stored.get(lesson, []), *entries]}
         merged[lesson] = [new[key] for key in sorted(new)]
-    return {name: merged[name] for name in sorted(merged)}
+    finished = {(e["task"], e["seed"]) for name in merged.keys() - {REFERENCES, UNFINISHED} for e in merged[name]}
+    merged[UNFINISHED] = [e for e in merged.get(UNFINISHED, []) if (e["task"], e["seed"]) not in finished]
+    return {name: merged[name] for name in sorted(merged) if merged[name] or name != UNFINISHED}
 
 
 def write(path, collected):
@@ -99,23 +121,31 @@ def read(assets):
 def acting(stored):
     """(lesson, task, its entries, its references) for every task on which an agent was trained."""
     references = stored.get(REFERENCES, [])
-    for name in sorted(stored.keys() - {REFERENCES}):
+    for name in sorted(stored.keys() - {REFERENCES, UNFINISHED}):
         lesson, trained = experiments.load(name), [e for e in stored[name] if "curve" in e]
         for task in lesson.tasks:
             if entries := [e for e in trained if e["task"] == task]:
                 yield lesson.of(task), task, entries, [r for r in references if r["task"] == task]
 
 
+def stopped(stored):
+    """The same for the tasks of which no run is finished and some are begun."""
+    finished = {task for _, task, *_ in acting(stored)}
+    entries = [e for e in stored.get(UNFINISHED, []) if e["task"] not in finished]
+    for name, task in dict.fromkeys((e["lesson"], e["task"]) for e in entries):
+        yield experiments.load(name).of(task), task, [e for e in entries if e["task"] == task], []
+
+
 def blocks(stored):
     """The generated blocks of the README: dict of name to text."""
     tasks = list(acting(stored))
-    return {"lessons": tables.lessons(tasks, stored), "budgets": tables.budgets(), "results": tables.results(tasks, stored)}
+    return {"lessons": tables.lessons(tasks, stored, list(stopped(stored))), "budgets": tables.budgets(), "results": tables.results(tasks, stored)}
 
 
 def publish(assets):
     """Make pictures and the README's tables from `assets`/results.json; README.md lies beside that folder."""
     assets, stored = Path(assets), read(assets)
-    tasks = list(acting(stored))
+    tasks = sorted([*acting(stored), *stopped(stored)], key=lambda task: task[0].name)
     if tasks:
         curves.plot(tasks, assets / "learning_curves.png")
     for number in dict.fromkeys(lesson.number for lesson, *_ in tasks):

@@ -128,10 +128,13 @@ def in_words(lesson):
     return f"{words}; mean of the evaluations at {at} at least {lesson.bar.window:g}"
 
 
-def lessons(tasks, stored):
-    """The README's lessons: script, notebook, task, minutes, bar, what was reached. tasks: results.acting(stored)."""
+def lessons(tasks, stored, stopped=()):
+    """The README's lessons: script, notebook, task, minutes, bar, what was reached.
+
+    tasks: results.acting(stored); stopped: results.stopped(stored).
+    """
     lines = heading("lesson", "notebook", "task", "steps", "minutes, 1 thread", "bar", "reached", "plot")
-    reached = {(lesson.name, task): entries for lesson, task, entries, _ in tasks}
+    reached, far = ({(lesson.name, task): entries for lesson, task, entries, _ in kind} for kind in (tasks, stopped))
     for name in sorted([*experiments.SEEDS, LOOKING]):
         book = f"[{name[:2]}](notebooks/{name}.ipynb)"
         if name == LOOKING:
@@ -142,9 +145,17 @@ def lessons(tasks, stored):
             lesson = whole.of(task)
             done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task and "errors" in e]
             minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
+            begun = far.get((name, task), [])
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
-                               outcome(lesson, done) if done else "not run yet", picture(lesson, task) if done else "-"))
+                               outcome(lesson, done) if done else how_far(begun), picture(lesson, task) if done or begun else "-"))
     return "\n".join(lines)
+
+
+def how_far(begun):
+    """Of runs that were stopped: where, and the last greedy evaluation."""
+    runs = [f"seed {e['seed']} stopped after {e['steps']:,} steps, {e['seconds'] / 60:.0f} minutes"
+            + "".join(f" ({score:.1f} at {step:,})" for step, score in e["curve"]["greedy"][-1:]) for e in begun]
+    return "not run to the end: " + "; ".join(runs) if runs else "not run yet"
 
 
 def outcome(lesson, entries):
