@@ -298,6 +298,7 @@ def test_a_checkpoint_of_another_run_is_refused(changes, text, trained):
 def test_a_checkpoint_of_another_version_is_refused(trained):
     state = checkpoint.load(trained)
     for damaged in ({k: v for k, v in state.items() if k != "collector"}, [1, 2], {**state, "agent": {}},
+                    {**state, "config": {k: v for k, v in state["config"].items() if k != "hold"}},
                     {**state, "replay": {**state["replay"], "rows": {}, "count": torch.zeros(7)}}):
         checkpoint.save(trained, damaged)
         with pytest.raises(CheckpointError, match="another version of the course"):

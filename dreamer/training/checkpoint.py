@@ -155,8 +155,8 @@ def check_bytes(path, file):
 
 
 def check_same(path, saved, wanted, names):
-    """Refuse a checkpoint whose configuration differs in anything that shapes the run."""
+    """Refuse a checkpoint whose configuration differs in anything that shapes the run. KeyError: it does not know all."""
     for name in names:
-        if saved.get(name) != wanted.get(name):
-            raise CheckpointError(f"{path} was trained with {name}={saved.get(name)}, not {wanted.get(name)}; use "
-                                  f"--{name.replace('_', '-')} {saved.get(name)} or another --output folder")
+        if saved[name] != wanted[name]:
+            raise CheckpointError(f"{path} was trained with {name}={saved[name]}, not {wanted[name]}; use "
+                                  f"--{name.replace('_', '-')} {saved[name]} or another --output folder")
