@@ -24,7 +24,8 @@ Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 fr
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png.
+summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (after
+--max-steps the dream of the agent so far).
 Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
                 gymnasium.wrappers.ResizeObservation.
 
@@ -91,12 +92,11 @@ def work(argv, runs):
     except Paused:
         print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; the same command goes on from "
               f"there:\n  {cli.command_line(argv)}")
-        return
     picture(config, run.folder)
 
 
 def picture(config, folder):
-    """The open-loop dream of the trained agent, as GIF and as PNG."""
+    """The open-loop dream of the agent, trained to the end or so far, as GIF and as PNG."""
     agent, _ = load_agent(folder / "checkpoint.pt")
     seed = derived_seed(config.seed, 4)
     episode, = record(agent, config.env, 1, seed, longest=CONTEXT + HORIZON)

@@ -289,6 +289,8 @@ def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys
     out = capsys.readouterr().out
     assert "stopped at step 500 of 700" in out and "--max-steps 400" in out
     assert not (tmp_path / "runs" / f"{PROPRIO}-0" / "summary.json").exists()
+    drawn = tmp_path / "assets" / f"08_dream_{PROPRIO}.png"
+    drawn.unlink()                                          # of the agent so far
     assert lesson.main(flags) == 0
     out = capsys.readouterr().out
     assert re.search(r"bar (not )?met: +mean of 1 fresh greedy episodes \d+\.\d, wanted 850", out)
