@@ -7,8 +7,8 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
                 mujoco 4). Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
                 apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
 
-Time            From the state vector an hour and three quarters per seed on one CPU core with --compile (62,000 updates;
-                without it two and a half hours, estimated); pictures are for a GPU.
+Time            From the state vector two hours per seed on one CPU core with --compile, another run beside it (62,000
+                updates; without it two and a half hours, estimated); pictures are for a GPU (a day on one core, estimated).
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
                 500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
@@ -18,8 +18,9 @@ Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,00
 
 What you should see (from pictures: not run to the end yet)
     from the state vector   230 greedy after 12,500 steps, 490 after 25,000, 670 after 37,500, 880 after 50,000, 950 at
-                            the end (seed 0)
-    from pictures           the same, later; in the dream the legs are blurred long before the torso is
+                            the end (seed 0); 170, 360, 470, 550, and 670 at the end, on bent knees (seed 1)
+    from pictures           180 greedy after 10,000 steps, an hour on one core (seed 0, stopped there); in the dream the
+                            legs are blurred long before the torso is
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 

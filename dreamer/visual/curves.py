@@ -14,7 +14,7 @@ def algorithms(references):
 
 def draw(axis, lesson, task, entries, references):
     """One task: the greedy evaluations of every seed in colour, the means of model-free algorithms in grey."""
-    last = max(e["steps"] for e in entries)
+    last = max(e["steps"] if "final" in e else e["config"]["steps"] for e in entries)
     for e in entries:
         if e["curve"]["greedy"]:
             axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=3, linewidth=1.2, label=f"seed {e['seed']}" + ", stopped" * ("final" not in e))
