@@ -192,6 +192,7 @@ def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
     (drawn,) = results.stopped(stored)
     curves.draw(axis, *drawn)
     assert [line.get_label() for line in axis.get_lines()] == ["seed 0, stopped", "bar 800"]
+    assert axis.get_xlim()[1] >= entry["config"]["steps"] > entry["steps"]      # room for what is still to come
     publish(tmp_path, stored, "nothing\n")
     assert (tmp_path / "assets" / "08_learning_curve.png").exists()
 
