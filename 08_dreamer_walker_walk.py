@@ -20,7 +20,7 @@ What you should see (from pictures: not run to the end yet)
     from the state vector   230 greedy after 12,500 steps, 490 after 25,000, 670 after 37,500, 880 after 50,000, 950 at
                             the end (seed 0); 170, 360, 470, 550, and 670 at the end, on bent knees (seed 1)
     from pictures           180 greedy after 10,000 steps, an hour on one core (seed 0, stopped there); in the dream the
-                            legs are blurred long before the torso is
+                            torso is sharper than the legs
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 

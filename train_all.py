@@ -170,12 +170,14 @@ def train(options):
 
 
 def begun(jobs, unreadable):
-    """What is known of the runs that are not finished (results.begun); a damaged checkpoint is named in `unreadable`."""
-    try:
-        return results.begun(jobs)
-    except checkpoint.CheckpointError as error:
-        unreadable["a run that is not finished"] = str(error)
-        return {}
+    """Entries of the runs that are not finished; a checkpoint that cannot be read is named in `unreadable`."""
+    entries = []
+    for job in jobs:
+        try:
+            entries += results.begun(job)
+        except checkpoint.CheckpointError as error:
+            unreadable[f"the unfinished run {job.folder.name}"] = str(error)
+    return {results.UNFINISHED: entries}
 
 
 def ship(jobs, assets, before, stored):

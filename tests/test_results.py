@@ -122,13 +122,14 @@ def test_merging_replaces_the_same_task_and_seed_and_keeps_the_rest():
     assert list(merged) == ["01", "02", "03", "references"]
 
 
-def test_what_is_finished_is_no_longer_unfinished():
-    def part(seed, steps):
-        return {"lesson": "02", "task": "C", "seed": seed, "steps": steps}
-    stored = {"02": [{"task": "C", "seed": 2}], "unfinished": [part(0, 10), part(1, 10)]}
-    merged = results.merge(stored, {"02": [{"task": "C", "seed": 0}], "unfinished": [part(1, 20), part(2, 5)]})
-    assert merged == {"02": [{"task": "C", "seed": 0}, {"task": "C", "seed": 2}], "unfinished": [part(1, 20)]}
-    assert "unfinished" not in results.merge(merged, {"02": [{"task": "C", "seed": 1}]})
+def test_a_task_with_a_finished_run_has_nothing_unfinished():
+    def part(task, seed, steps):
+        return {"lesson": "02", "task": task, "seed": seed, "steps": steps}
+    merged = results.merge({"unfinished": [part("C", 0, 10), part("P", 1, 10)]}, {"unfinished": [part("C", 0, 20), part("C", 1, 5)]})
+    assert merged == {"unfinished": [part("C", 0, 20), part("C", 1, 5), part("P", 1, 10)]}
+    merged = results.merge(merged, {"02": [{"task": "C", "seed": 0}], "unfinished": [part("C", 1, 9)]})
+    assert merged == {"02": [{"task": "C", "seed": 0}], "unfinished": [part("P", 1, 10)]}
+    assert "unfinished" not in results.merge(merged, {"03": [{"task": "P", "seed": 0}], "unfinished": []})
 
 
 @pytest.mark.parametrize("text", ["{ not json", "[]", '{"02": 3}', '{"02": [{"seed": 1}]}', "\udcff"])
@@ -176,20 +177,21 @@ def test_a_lesson_of_several_tasks_has_one_picture_with_all_of_them_in_its_own_o
 
 
 def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
-    """Its curve and its row; a task of which a run is finished shows that one alone, and no stopped run has results."""
+    """Its curve and its row; no stopped run has results."""
     from matplotlib.figure import Figure
 
     from dreamer.visual import curves
     entry = {"lesson": "08_dreamer_walker_walk", **results.entry(summary(), "c"), "task": "walker_walk", "steps": 6000}
     del entry["final"]
-    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")],
-              "unfinished": [entry, {**entry, "lesson": "02_dreamer_cartpole", "task": "CartPole-v1"}]}
+    rooms = {**entry, "lesson": "07_dreamer_minigrid", "task": "MiniGrid-FourRooms-v0", "curve": {"greedy": [[5000, 0.15]]}}
+    stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")], "unfinished": [entry, rooms]}
     blocks = results.blocks(stored)
+    assert "| not run to the end: seed 0 stopped after 6,000 steps, 2 minutes (15% at 5,000) | [curve](assets/07_" in blocks["lessons"]
     assert "| not run to the end: seed 0 stopped after 6,000 steps, 2 minutes (450.0 at 6,000) | [curve](assets/08_" in blocks["lessons"]
-    assert "(4 not run yet), worst 475.0" in blocks["lessons"] and blocks["lessons"].count("stopped") == 1
+    assert "(4 not run yet), worst 475.0" in blocks["lessons"] and blocks["lessons"].count("stopped") == 2
     assert "walker_walk" not in blocks["results"]
     axis = Figure().subplots()
-    (drawn,) = results.stopped(stored)
+    drawn, _ = results.stopped(stored)
     curves.draw(axis, *drawn)
     assert [line.get_label() for line in axis.get_lines()] == ["seed 0, stopped", "bar 800"]
     assert axis.get_xlim()[1] >= entry["config"]["steps"] > entry["steps"]      # room for what is still to come

@@ -203,10 +203,12 @@ def test_collect_runs_nothing_and_stores_what_is_finished(course):
     assert list(stored(course)) == ["02_dreamer_cartpole"] and not (course / "runs" / "Pendulum-v1-0").exists()
 
 
-def leave_begun(course, name, **changes):
+def leave_begun(course, name, **settings):
+    (course / "runs" / name).mkdir(parents=True, exist_ok=True)
     checkpoint.save(course / "runs" / name / "checkpoint.pt", {
-        "config": {"env": name[:-2], "seed": int(name[-1]), "size": "1m", "output": "somewhere"}, "updates": 40, "saved_at": 1300,
-        "records": {"seconds": 60.0}, "evaluations": [{"step": 1000, "greedy": [3.0, 5.0], "sampled": [1.0]}], **changes})
+        "config": {"env": name[:-2], "seed": int(name[-1]), "size": "1m", "output": "somewhere", **settings},
+        "updates": 40, "saved_at": 1300, "records": {"seconds": 60.0},
+        "evaluations": [{"step": 1000, "greedy": [3.0, 5.0], "sampled": [1.0]}]})
 
 
 def test_runs_that_are_not_finished_are_stored_until_they_are(course, capsys):
@@ -227,7 +229,17 @@ def test_a_damaged_checkpoint_of_a_run_that_is_not_finished_is_named(course, cap
     (course / "runs" / "Pendulum-v1-0").mkdir()
     (course / "runs" / "Pendulum-v1-0" / "checkpoint.pt").write_bytes(b"no")
     assert run("--collect") == 1 and list(stored(course)) == ["02_dreamer_cartpole"]
-    assert re.search("failed: a run that is not finished: .*checkpoint.pt is damaged", capsys.readouterr().out)
+    assert re.search("failed: the unfinished run Pendulum-v1-0: .*checkpoint.pt is damaged", capsys.readouterr().out)
+    checkpoint.save(course / "runs" / "Pendulum-v1-0" / "checkpoint.pt", {"config": {}})
+    assert run("--collect") == 1 and "another version of the course (KeyError)" in capsys.readouterr().out
+
+
+def test_a_begun_run_with_other_settings_does_not_count(course):
+    for changes in ({"lr": 1.0}, {"steps": 500}):
+        leave_begun(course, "Pendulum-v1-0", **changes)
+        assert run("--collect") == 0 and stored(course) == {}
+    leave_begun(course, "Pendulum-v1-0", eval_every=300, compile=True)
+    assert run("--collect") == 0 and stored(course)["unfinished"][0]["command"].endswith("--compile")
 
 
 def test_plots_make_the_same_readme_from_the_stored_results_alone(course):

@@ -122,8 +122,11 @@ class Job:
                                                           (summary["task"], summary["seed"], summary["steps"])))
         except (OSError, ValueError, KeyError, AttributeError):
             return None
-        wanted = {name: value for name, value in asdict(self.config).items() if name not in WITHOUT_EFFECT}
-        return summary if all(made_with.get(name, value) == value for name, value in wanted.items()) else None
+        return summary if self.same(made_with) else None
+
+    def same(self, made_with, free=WITHOUT_EFFECT):
+        """Are the settings `made_with` (what is missing counts as the same) those of this run, but for the `free` ones?"""
+        return all(made_with.get(name, value) == value for name, value in asdict(self.config).items() if name not in free)
 
     def script(self):
         """The script and its flags, a list of texts."""

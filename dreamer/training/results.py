@@ -65,33 +65,38 @@ def collect(jobs):
     return collected
 
 
-def begun(jobs):
-    """Entries of the jobs that are not finished, from their last checkpoints: {UNFINISHED: list}, {} if there are none.
+def begun(job):
+    """A list with the entry of a run that is not finished, from its last checkpoint; empty if there is nothing of it.
 
     `steps` is how many were made, the run's whole number stands in its config. Raises CheckpointError.
     """
-    entries = []
-    for job in jobs:
-        file = job.folder / "checkpoint.pt"
-        if not job.lesson.acts or job.summary() or not checkpoint.exists(file):
-            continue
-        _, saved = checkpoint.load_last(file)
+    file = job.folder / "checkpoint.pt"
+    if not job.lesson.acts or job.summary() or not checkpoint.exists(file):
+        return []
+    file = file if file.exists() else checkpoint.previous(file)
+    saved = checkpoint.load(file)
+    try:
+        if not job.same(saved["config"], experiments.WITHOUT_EFFECT | {"eval_every", "eval_episodes"}):
+            return []
         summary = {"task": job.task, "seed": job.seed, "size": saved["config"]["size"], "steps": saved["saved_at"],
                    "updates": saved["updates"], "seconds": saved["records"]["seconds"], "config": saved["config"],
                    "evaluations": saved["evaluations"]}
-        entries.append({"lesson": job.lesson.name, **entry(summary, job.command(summary), score=job.lesson.bar.score)})
-    return {UNFINISHED: entries} if entries else {}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise checkpoint.CheckpointError(f"{file} was written by another version of the course ({type(error).__name__})") from None
+    return [{"lesson": job.lesson.name, **entry(summary, job.command(summary), score=job.lesson.bar.score)}]
 
 
 def merge(stored, fresh):
-    """Stored results, with the fresh entries in place of those of the same task and seed; what is finished is no longer
-    unfinished."""
+    """Stored results, with the fresh entries in place of those of the same task and seed.
+
+    Of a task with a finished run nothing is kept as unfinished.
+    """
     merged = dict(stored)
     for lesson, entries in fresh.items():
         new = {(e["task"], e["seed"]): e for e in [*stored.get(lesson, []), *entries]}
         merged[lesson] = [new[key] for key in sorted(new)]
-    finished = {(e["task"], e["seed"]) for name in merged.keys() - {REFERENCES, UNFINISHED} for e in merged[name]}
-    merged[UNFINISHED] = [e for e in merged.get(UNFINISHED, []) if (e["task"], e["seed"]) not in finished]
+    finished = {e["task"] for name in merged.keys() - {REFERENCES, UNFINISHED} for e in merged[name]}
+    merged[UNFINISHED] = [e for e in merged.get(UNFINISHED, []) if e["task"] not in finished]
     return {name: merged[name] for name in sorted(merged) if merged[name] or name != UNFINISHED}
 
 
@@ -129,9 +134,8 @@ def acting(stored):
 
 
 def stopped(stored):
-    """The same for the tasks of which no run is finished and some are begun."""
-    finished = {task for _, task, *_ in acting(stored)}
-    entries = [e for e in stored.get(UNFINISHED, []) if e["task"] not in finished]
+    """The same for every task of which no run is finished and some are begun."""
+    entries = stored.get(UNFINISHED, [])
     for name, task in dict.fromkeys((e["lesson"], e["task"]) for e in entries):
         yield experiments.load(name).of(task), task, [e for e in entries if e["task"] == task], []
 
@@ -139,7 +143,8 @@ def stopped(stored):
 def blocks(stored):
     """The generated blocks of the README: dict of name to text."""
     tasks = list(acting(stored))
-    return {"lessons": tables.lessons(tasks, stored, list(stopped(stored))), "budgets": tables.budgets(), "results": tables.results(tasks, stored)}
+    return {"lessons": tables.lessons(tasks, stored, stopped(stored)), "budgets": tables.budgets(),
+            "results": tables.results(tasks, stored)}
 
 
 def publish(assets):

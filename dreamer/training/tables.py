@@ -147,21 +147,27 @@ def lessons(tasks, stored, stopped=()):
             minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
             begun = far.get((name, task), [])
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
-                               outcome(lesson, done) if done else how_far(begun), picture(lesson, task) if done or begun else "-"))
+                               outcome(lesson, done) if done else how_far(lesson, begun),
+                               picture(lesson, task) if done or begun else "-"))
     return "\n".join(lines)
 
 
-def how_far(begun):
+def how_far(lesson, begun):
     """Of runs that were stopped: where, and the last greedy evaluation."""
     runs = [f"seed {e['seed']} stopped after {e['steps']:,} steps, {e['seconds'] / 60:.0f} minutes"
-            + "".join(f" ({score:.1f} at {step:,})" for step, score in e["curve"]["greedy"][-1:]) for e in begun]
+            + "".join(f" ({written(lesson, score)} at {step:,})" for step, score in e["curve"]["greedy"][-1:]) for e in begun]
     return "not run to the end: " + "; ".join(runs) if runs else "not run yet"
+
+
+def written(lesson, score):
+    """A mean return, or a success rate."""
+    return f"{score:{'.1f' if lesson.bar.success is None else '.0%'}}"
 
 
 def outcome(lesson, entries):
     """How many seeds met the whole bar, and the worst final score; and how many are still to be run, if any."""
     scores = [lesson.bar.score(e["final"]["greedy"]) if lesson.acts else e["ratio"] for e in entries]
-    worst = f"{min(scores):{'.1f' if lesson.bar.success is None else '.0%'}}" if lesson.acts else f"{max(scores):.2f}"
+    worst = written(lesson, min(scores)) if lesson.acts else f"{max(scores):.2f}"
     met = sum(meets(lesson, e) for e in entries)
     planned = experiments.SEEDS[lesson.name]
     missing = f" ({planned - len(entries)} not run yet)" if len(entries) < planned else ""

@@ -17,7 +17,8 @@ def draw(axis, lesson, task, entries, references):
     last = max(e["steps"] if "final" in e else e["config"]["steps"] for e in entries)
     for e in entries:
         if e["curve"]["greedy"]:
-            axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=3, linewidth=1.2, label=f"seed {e['seed']}" + ", stopped" * ("final" not in e))
+            label = f"seed {e['seed']}" + ", stopped" * ("final" not in e)
+            axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=3, linewidth=1.2, label=label)
     for dashes, (name, runs) in zip(DASHES * 9, algorithms(references).items()):
         steps = [step for step, _ in runs[0]["curve"]]
         mean = np.mean([np.interp(steps, *zip(*r["curve"])) for r in runs], 0)
