@@ -8,7 +8,7 @@ import pytest
 
 import train_all
 from dreamer.config import Config
-from dreamer.training import experiments, results, tables
+from dreamer.training import checkpoint, experiments, results, tables
 
 ROOT = Path(train_all.__file__).resolve().parent
 BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every"}  # a lesson's own
@@ -174,6 +174,18 @@ def test_a_lesson_of_several_tasks_has_one_picture_with_all_of_them_in_its_own_o
     publish(tmp_path, {lesson: entries}, "nothing\n")
     assert drawn["07_learning_curve.png"] == drawn["learning_curves.png"] == list(experiments.load(lesson).tasks)
     assert list(experiments.load(lesson).tasks) != [e["task"] for e in entries]
+
+
+def test_a_begun_run_is_judged_as_its_lesson_judges(tmp_path):
+    """By success where that is the bar: two of four episodes, whatever their returns."""
+    job = experiments.plan(["07_dreamer_minigrid"], tmp_path)[0][-1]
+    assert results.begun(job) == []
+    job.folder.mkdir()
+    checkpoint.save(job.folder / "checkpoint-previous.pt", {         # as a kill between two renamings leaves it
+        "config": asdict(job.config), "saved_at": 900, "updates": 5, "records": {"seconds": 3.0},
+        "evaluations": [{"step": 800, "greedy": [0.0, 0.6, 0.9, 0.0], "sampled": [0.2]}]})
+    entry, = results.begun(job)
+    assert entry["curve"] == {"greedy": [[800, 0.5]], "sampled": [[800, 1.0]]} and entry["steps"] == 900
 
 
 def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
