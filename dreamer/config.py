@@ -40,6 +40,8 @@ class Config:
     """model size, by the official names"""
     envs: int = 1
     """environments that run side by side, 1 to 16"""
+    train_ratio: float = 128.0
+    """replayed steps per environment step; updates per step = ratio / (B*T) (paper: 32 to 512, official presets to 1024)"""
 
     # ---- the run
     seed: int = 0
@@ -82,8 +84,6 @@ class Config:
     """share of sequences that start from the zero state instead of the stored latents (paper: 0)"""
     starts: int = 128
     """N, imagination starts per update, drawn from the B*T replayed states; 0 takes all (paper)"""
-    train_ratio: float = 128.0
-    """replayed steps per environment step; updates per step = ratio / (B*T) (paper: 512 for small tasks)"""
     prefill: int = 1000
     """random steps before training (paper: 0); also fixes the scale of the observations"""
     hold: float = 4.0

@@ -11,7 +11,7 @@ from dreamer.config import Config
 from dreamer.training import checkpoint, experiments, results, tables
 
 ROOT = Path(train_all.__file__).resolve().parent
-BUDGET = {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every"}  # a lesson's own
+BUDGET = {"env", "steps", "size", "envs", "train_ratio", "eval_every", "eval_episodes", "final_episodes", "checkpoint_every"}  # a lesson's own
 MACHINE = {"seed", "device", "threads", "compile"}                                              # of one run's own
 
 
@@ -215,7 +215,7 @@ def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):
     stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")]}
     readme = "a\n{}\nold\n{}\nb\n".format(*results.markers("budgets"))
     text = publish(tmp_path, stored, readme)
-    assert text == readme.replace("old", tables.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 3,501 |" in text
+    assert text == readme.replace("old", tables.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 128 | 3,501 |" in text
     assert publish(tmp_path, stored, "nothing\n") == "nothing\n"
     assert publish(tmp_path, stored, results.markers("results")[0]) == results.markers("results")[0]
 

@@ -103,15 +103,15 @@ def world_models(stored):
 
 def budgets():
     """The README's table of what differs between lessons, from the DEFAULTS and bars of their scripts."""
-    lines = heading("lesson", "task", "size", "environments", "steps", "model updates", "evaluation episodes", "bar")
+    lines = heading("lesson", "task", "size", "environments", "steps", "train ratio", "model updates", "evaluation episodes", "bar")
     for whole in map(experiments.load, experiments.SEEDS):
         for task in whole.tasks:
             lesson = whole.of(task)
             c = lesson.defaults
             counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
                       else f"{lesson.held_out} held out")
-            lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{lesson.updates(c):,}",
-                               counts, in_words(lesson)))
+            lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{c.train_ratio:g}",
+                               f"{lesson.updates(c):,}", counts, in_words(lesson)))
     return "\n".join(lines)
 
 
