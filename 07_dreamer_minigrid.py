@@ -64,7 +64,8 @@ from dreamer.visual.render import save_gif
 
 TASKS = {"MiniGrid-Empty-8x8-v0": dict(steps=8000, eval_every=1000),
          "MiniGrid-DoorKey-5x5-v0": dict(steps=20_000, eval_every=2000),
-         "MiniGrid-FourRooms-v0": dict(steps=960_000, envs=16, train_ratio=16.0, eval_every=40_000, checkpoint_every=40_000)}
+         "MiniGrid-FourRooms-v0": dict(steps=960_000, envs=16, train_ratio=16.0, eval_every=40_000, checkpoint_every=40_000,
+                                      log_every=2000)}
 DEFAULTS = Config(env="MiniGrid-Empty-8x8-v0", final_episodes=100, **TASKS["MiniGrid-Empty-8x8-v0"])
 BAR = {"MiniGrid-Empty-8x8-v0": Bar(success=0.99), "MiniGrid-DoorKey-5x5-v0": Bar(success=0.90),
        "MiniGrid-FourRooms-v0": Bar(success=0.30)}
