@@ -8,8 +8,8 @@ Time            Per seed, one thread, with another run on the second core: 7 to 
 
 Tasks           Empty-8x8: a goal in the far corner. DoorKey-5x5: fetch a key, open a door, reach the goal behind it.
                 FourRooms: agent and goal anywhere in four rooms of 8 x 8 cells, 100 steps to find it. Every episode has
-                another grid, so it is data that is short, not updates: a budget of many steps and few updates a
-                step (train ratio 16), as the official presets have where levels are made anew (64 for Procgen).
+                another grid, and data was short: so it has a budget of many steps and few updates a step (train ratio
+                16; the official presets, too, choose it by domain: 32 for Atari, 64 for Procgen, 512 for Crafter).
 Observations    The 7 x 7 cells in front of the agent, as symbols (object, colour and state of each), and the direction
                 in which it looks; with --pixels the same view as a 64 x 64 picture, without the direction. The mission,
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
@@ -24,8 +24,8 @@ What you should see
                   more steps than the best play needs
     DoorKey-5x5   hardly more than chance for 2,000 to 8,000 steps, then all at once: from step 10,000 on 19 of 20
                   episodes or more
-    FourRooms     0 to 20 % for 600,000 steps, while the model learns to see a goal and the critic what it is worth;
-                  then 25 to 75 % (20 episodes each, so far apart by chance too); one seed has been run so far
+    FourRooms     0 to 20 % greedy for 600,000 steps, while the model learns to see a goal and the critic what it is
+                  worth; then 25 to 75 % (20 episodes each: much of that spread is chance). One seed has been run so far
 
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).

@@ -59,7 +59,7 @@ class Lesson:
         return self.name[:2]
 
     def updates(self, config):
-        """Model updates of a whole run with one environment (see Run.updates_due, train_world_model)."""
+        """Model updates of a whole run; with several environments it may be a few less (see Run.updates_due, train_world_model)."""
         return config.planned_updates + self.acts if config.steps > config.prefill or not self.acts else 0
 
 
