@@ -16,6 +16,7 @@ from PIL import Image
 import toys
 from dreamer.__main__ import main
 from dreamer.agent import Agent
+from dreamer.tools.evaluate import report
 from dreamer.training import checkpoint, envs
 from dreamer.training.evaluate import evaluate
 from dreamer.training.loop import derived_seed
@@ -103,6 +104,14 @@ def test_the_numbers_are_those_of_fresh_episodes(capsys):
     for line, mode in zip(text[-2:], ("greedy", "sampled")):
         assert line.split() == [mode, *(f"{found[mode][name]:.1f}" for name in ("mean", "std", "min", "max"))]
     assert json.loads(say(capsys, "evaluate run --episodes 7 --seed 4 --json"))["greedy"] != found["greedy"]
+
+
+
+@pytest.mark.parametrize("most, said", [(0.9604, "0.312"), (1.5, "0.3")])
+def test_returns_that_do_not_exceed_1_have_three_decimals(most, said, capsys):
+    scores = {"mean": 0.3124, "std": 0.1, "min": 0.0, "max": most}
+    report({"task": "t", "episodes": 4, "greedy": {**scores, "max": 0.5}, "sampled": scores}, "here")
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[3:]] == [said, said]
 
 
 def test_a_task_names_the_agent_that_comes_with_the_course(capsys, tmp_path):

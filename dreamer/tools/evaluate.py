@@ -74,8 +74,9 @@ def judge(agent, config, options, device):
 def report(found, path):
     print(f"{found['task']}, {path}: returns of {found['episodes']} fresh episodes\n\n"
           "            mean      std      min      max")
+    small = max(abs(found[mode][end]) for mode in ("greedy", "sampled") for end in ("min", "max")) <= 1    # MiniGrid's
     for mode in ("greedy", "sampled"):
-        print(f"{mode:<8}" + "".join(f"{found[mode][name]:9.1f}" for name in ("mean", "std", "min", "max")))
+        print(f"{mode:<8}" + "".join(f"{found[mode][name]:9.{3 if small else 1}f}" for name in ("mean", "std", "min", "max")))
     if "record" in found:
         print(f"\nfilm of {FILMED} greedy episodes: {shown(found['record'])}")
 
