@@ -43,7 +43,7 @@ def verdict(job, summary):
     if not job.lesson.acts:
         return summary["ratio"], summary["ratio"] <= job.lesson.bar
     judged = [met for _, met in job.lesson.bar.check(summary)]
-    return job.lesson.bar.score(summary["final"]["greedy"]), None if None in judged else all(judged)
+    return job.lesson.bar.weakest(summary["final"]), None if None in judged else all(judged)
 
 
 def report(jobs, unreadable, judge=True):

@@ -41,7 +41,7 @@ class Config:
     envs: int = 1
     """environments that run side by side, 1 to 16"""
     train_ratio: float = 128.0
-    """replayed steps per environment step; updates per step = ratio / (B*T) (official presets: 32 to 1024)"""
+    """replayed steps per environment step; updates per step = ratio / (B*T) (paper: 512 for small tasks; official presets: 32 to 1024)"""
 
     # ---- the run
     seed: int = 0

@@ -66,14 +66,6 @@ def test_the_bars_of_the_course():
     assert [load_lesson(name).BAR.final for name in LESSONS] == [475, -200, -100, 200]
 
 
-@pytest.mark.parametrize("name", LESSONS)
-def test_lessons_differ_in_task_steps_and_evaluations_only(name):
-    from dataclasses import asdict
-    from dreamer.config import Config
-    changed = {k for k, v in asdict(load_lesson(name).DEFAULTS).items() if v != getattr(Config(), k)}
-    assert changed <= {"env", "steps", "size", "envs", "eval_every", "eval_episodes", "final_episodes"}
-
-
 def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
     assert load_lesson("06_dreamer_lunar_lander").main([*SMALL, "--env", "toys:ToyCounter-v0", "--output", "here"]) == 0
     assert (tmp_path / "here" / "summary.json").exists() and not (tmp_path / "assets").exists()

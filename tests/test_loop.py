@@ -303,3 +303,12 @@ def test_quiet_runs_print_nothing(capfd, monkeypatch):
     monkeypatch.delenv("DREAMER_QUIET")
     run_of(output="loud")
     assert "step 80: mean return greedy" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("most, said", [(0.9604, "greedy 0.480, sampled 0.250"), (9.0, "greedy 4.5, sampled 0.2")])
+def test_an_evaluation_is_told_with_as_many_decimals_as_it_takes(most, said, capfd, monkeypatch):
+    monkeypatch.delenv("DREAMER_QUIET")
+    run = Run(tiny(output="said"))
+    run.scores = lambda episodes, seed: {"greedy": [0.0, most], "sampled": [0.0, 0.5]}
+    run.evaluate()
+    assert said in capfd.readouterr().out

@@ -220,6 +220,8 @@ def test_the_worst_success_is_that_of_either_way_to_act():
     lesson = experiments.load("07_dreamer_minigrid").of("MiniGrid-FourRooms-v0")
     found = {"final": {"greedy": [0.5, 0.5, 0.0, 0.0], "sampled": [0.5, 0.0, 0.0, 0.0]}, "curve": {"greedy": []}}
     assert tables.outcome(lesson, [found]) == "0 of 1 seeds (2 not run yet), worst 25%"
+    job = next(job for job in experiments.plan(["07_dreamer_minigrid"], ROOT)[0] if job.task == "MiniGrid-FourRooms-v0")
+    assert train_all.verdict(job, found) == (0.25, False)
 
 
 @pytest.mark.parametrize("values, said", [([111.2], "111"), ([100.0, 122.0], "111 [100 to 122]")])

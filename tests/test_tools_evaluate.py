@@ -106,11 +106,10 @@ def test_the_numbers_are_those_of_fresh_episodes(capsys):
     assert json.loads(say(capsys, "evaluate run --episodes 7 --seed 4 --json"))["greedy"] != found["greedy"]
 
 
-
-@pytest.mark.parametrize("most, said", [(0.9604, "0.312"), (1.5, "0.3")])
-def test_returns_that_do_not_exceed_1_have_three_decimals(most, said, capsys):
-    scores = {"mean": 0.3124, "std": 0.1, "min": 0.0, "max": most}
-    report({"task": "t", "episodes": 4, "greedy": {**scores, "max": 0.5}, "sampled": scores}, "here")
+@pytest.mark.parametrize("far, said", [(0.9604, "0.312"), (1.5, "0.3"), (-200.0, "0.3")])
+def test_returns_that_do_not_exceed_1_have_three_decimals(far, said, capsys):
+    scores = {"mean": 0.3124, "std": 0.1, "min": 0.0, "max": 0.5, "returns": [0.0, 0.5]}
+    report({"task": "t", "episodes": 2, "greedy": scores, "sampled": {**scores, "returns": [0.0, far]}}, "here")
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[3:]] == [said, said]
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tyro.conf import Positional, arg
 
 from ..training.envs import TaskError, make
-from ..training.evaluate import evaluate, play
+from ..training.evaluate import decimals, evaluate, play
 from ..training.loop import derived_seed, pick_device
 from ..training.paths import shown
 from ..visual.render import no_window, shrink
@@ -74,9 +74,9 @@ def judge(agent, config, options, device):
 def report(found, path):
     print(f"{found['task']}, {path}: returns of {found['episodes']} fresh episodes\n\n"
           "            mean      std      min      max")
-    small = max(abs(found[mode][end]) for mode in ("greedy", "sampled") for end in ("min", "max")) <= 1    # MiniGrid's
+    digits = decimals(found["greedy"]["returns"], found["sampled"]["returns"])
     for mode in ("greedy", "sampled"):
-        print(f"{mode:<8}" + "".join(f"{found[mode][name]:9.{3 if small else 1}f}" for name in ("mean", "std", "min", "max")))
+        print(f"{mode:<8}" + "".join(f"{found[mode][name]:9.{digits}f}" for name in ("mean", "std", "min", "max")))
     if "record" in found:
         print(f"\nfilm of {FILMED} greedy episodes: {shown(found['record'])}")
 

@@ -14,6 +14,7 @@ import tyro
 from ..config import OFFICIAL, Config
 from .checkpoint import CheckpointError
 from .envs import TaskError
+from .evaluate import decimals
 from .loop import Run
 from .memory import out_of_memory
 from .paths import shown
@@ -42,6 +43,10 @@ class Bar:
     def score(self, returns):
         """What is judged of the returns of some episodes: their mean, or the share above 0."""
         return mean(returns) if self.success is None else share_above_0(returns)
+
+    def weakest(self, final):
+        """The score that the end of a run is judged by: of greedy episodes; of success the weaker of both ways to act."""
+        return min(self.score(final[mode]) for mode in (["greedy"] if self.success is None else ["greedy", "sampled"]))
 
     def check(self, summary):
         """summary of a run -> list of (sentence, met?); met is None if there is nothing to judge."""
@@ -237,9 +242,11 @@ def report(summary, folder, bar=None, success=False):
     print(f"\n{summary['task']}, seed {summary['seed']}: {summary['steps']} steps, {summary['updates']} updates, "
           f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)"
           + "   greedy  sampled   (success)" * success)
-    for scores in (*summary["evaluations"], {"step": "final", **summary["final"]}):
+    scored = [*summary["evaluations"], {"step": "final", **summary["final"]}]
+    digits = decimals(*(scores[mode] for scores in scored for mode in ("greedy", "sampled")))
+    for scores in scored:
         both = scores["greedy"], scores["sampled"]
-        line = "".join(f" {mean(returns):8.{3 if success else 1}f}" for returns in both)
+        line = "".join(f" {mean(returns):8.{digits}f}" for returns in both)
         rates = " " * 17 + "".join(f" {share_above_0(returns):8.1%}" for returns in both)
         print(f"{scores['step']:>7}{line}{rates if success else ''}")
     print()

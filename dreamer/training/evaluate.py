@@ -55,3 +55,8 @@ def evaluate(agent, env_id, episodes, seed, greedy, device="cpu"):
     for step in play(agent, env_id, episodes, seed, greedy, device):
         returns += step["reward"] * step["running"]
     return returns.tolist()
+
+
+def decimals(*returns):
+    """Decimals for means of these lists of returns: three where none exceeds 1, as in MiniGrid, else one."""
+    return 3 if max(abs(x) for found in returns for x in found) <= 1 else 1

@@ -14,7 +14,7 @@ from . import checkpoint
 from .collect import CollectorError, acting
 from .compiled import compile_losses
 from .envs import declared_bounds
-from .evaluate import evaluate
+from .evaluate import decimals, evaluate
 from .memory import keep_memory
 from .paths import run_folder
 from .records import Records, versions, write_summary
@@ -174,8 +174,8 @@ class Run:
     def evaluate(self):
         scores = self.scores(self.config.eval_episodes, derived_seed(self.config.seed, 1, self.step))
         self.evaluations.append({"step": self.step, **scores})
-        self.records.say(f"{self.folder.name} step {self.step}: mean return greedy {np.mean(scores['greedy']):.1f}, "
-                         f"sampled {np.mean(scores['sampled']):.1f}")
+        means = ", ".join(f"{mode} {np.mean(found):.{decimals(*scores.values())}f}" for mode, found in scores.items())
+        self.records.say(f"{self.folder.name} step {self.step}: mean return {means}")
         self.tell("evaluate", self.evaluations[-1])
 
     def finish(self):

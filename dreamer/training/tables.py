@@ -166,9 +166,8 @@ def written(lesson, score):
 
 
 def outcome(lesson, entries):
-    """How many seeds met the whole bar, and the worst final score that it asks for; and how many are still to be run, if any."""
-    judged = ["greedy"] if lesson.acts and lesson.bar.success is None else ["greedy", "sampled"]
-    scores = [min(lesson.bar.score(e["final"][mode]) for mode in judged) if lesson.acts else e["ratio"] for e in entries]
+    """How many seeds met the whole bar, and the worst final score (see Bar.weakest); and how many are still to be run, if any."""
+    scores = [lesson.bar.weakest(e["final"]) if lesson.acts else e["ratio"] for e in entries]
     worst = written(lesson, min(scores)) if lesson.acts else f"{max(scores):.2f}"
     met = sum(meets(lesson, e) for e in entries)
     planned = experiments.SEEDS[lesson.name]
@@ -182,7 +181,7 @@ def meets(lesson, e):
         return e["ratio"] <= lesson.bar
     bar, scores = lesson.bar, dict(e["curve"]["greedy"])
     if bar.success is not None:
-        return all(bar.score(e["final"][mode]) >= bar.success for mode in ("greedy", "sampled"))
+        return bar.weakest(e["final"]) >= bar.success
     window = [scores[step] for step in bar.at if step in scores]
     held = bar.window is None or (len(window) == len(bar.at) and np.mean(window) >= bar.window)
     return bool(np.mean(e["final"]["greedy"]) >= bar.final and held)
