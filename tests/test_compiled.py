@@ -1,12 +1,15 @@
 """--compile gives the same losses from the same random numbers, survives a stop, and steps aside where it is not possible.
 
 `aot_eager` traces a loss and its gradient as the compiler does and leaves out the machine code, which takes minutes.
+What is done for CUDA is tested here up to the recording: the products in halves, and that a late failure is survived.
 """
 
 from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
 from benchmarks import compiled as benchmark
@@ -14,9 +17,9 @@ from dreamer.config import SIZES
 from dreamer.distributions import Draw
 from dreamer.learner import Learner
 from dreamer.training import loop
-from dreamer.training.compiled import compile_losses
+from dreamer.training.compiled import GUARDED, compile_losses, in_halves
 from dreamer.training.loop import Run
-from dreamer.world_model.encoder import ObservationSpec
+from dreamer.world_model.encoder import Conv, ObservationSpec
 from toys import tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_size")
@@ -73,13 +76,84 @@ def test_without_a_compiler_one_line_says_so_and_the_run_goes_on(update):
     assert slow.updates == 3 and "loss" not in slow.agent.__dict__ and all(p.isfinite().all() for p in parameters)
 
 
-def test_after_the_first_update_nothing_is_caught():
-    fast = learner()
-    compile_losses(fast, backend="eager")
+def test_a_failure_while_kernels_are_recorded_is_survived_too():
+    calls = []
+
+    def failing_later(graph, inputs):
+        def run(*args):
+            calls.append(1)
+            if len(calls) == 2:
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+            return graph.forward(*args)
+        return run
+    said, slow = [], learner()
+    compile_losses(slow, said.append, backend=failing_later)
+    parameters, _ = updated(slow, "update")
+    assert len(said) == 1 and "stream is capturing" in said[0] and len(calls) == 2
+    assert slow.updates == 3 and "loss" not in slow.agent.__dict__ and all(p.isfinite().all() for p in parameters)
+
+
+def test_after_the_first_updates_nothing_is_caught():
+    said, fast = [], learner()
+    compile_losses(fast, said.append, backend="eager")
     batch, state = a_batch(fast.config)
-    fast.update(batch, state)
+    for _ in range(GUARDED):
+        fast.update(batch, state)
     with pytest.raises(KeyError):
         fast.update({}, state)
+    assert not said
+
+
+def test_metrics_of_one_update_outlive_the_next():
+    memory, fast = {}, learner()
+
+    def in_place(graph, inputs):
+        """Like recorded kernels: single numbers are written where those of the last call stood."""
+        def run(*args):
+            out = graph.forward(*args)
+            kept = memory.setdefault(id(graph), [x.clone() for x in out])
+            return tuple(x if x.requires_grad or x.dim() else k.copy_(x) for k, x in zip(kept, out))
+        return run
+    compile_losses(fast, pytest.fail, backend=in_place)
+    batch, state = a_batch(fast.config)
+    first, _ = fast.update(batch, state)
+    before = {name: float(value) for name, value in first.items()}
+    second, _ = fast.update({**batch, "reward": batch["reward"] + 3}, state)
+    assert {name: float(value) for name, value in first.items()} == before
+    assert float(second["entropy"]) != before["entropy"]
+
+
+# ------------------------------------------------------------------ in halves
+
+def whole(graph):
+    return torch._functorch.aot_autograd.make_boxed_func(graph.forward)
+
+
+def test_in_halves_every_product_is_made_in_bfloat16_but_the_mean_over_the_bins():
+    found = {}                                      # what the products of a loss and of its gradient are made of, by operation
+
+    def look(graph, inputs):
+        for node in graph.graph.nodes:
+            name = str(node.target).removeprefix("aten.").split(".")[0]
+            if name in ("mm", "addmm", "bmm", "baddbmm", "mv", "dot", "convolution"):
+                found.setdefault(name, set()).update(x.meta["val"].dtype for x in node.args if isinstance(x, torch.fx.Node))
+        return whole(graph)
+    spy, fast = aot_autograd(fw_compiler=look, bw_compiler=look), learner()
+    plain, metrics = updated(learner(), "update", 1)
+    compile_losses(fast, pytest.fail, backend=lambda graph, inputs: spy(in_halves(graph), inputs))
+    parameters, again = updated(fast, "update", 1)
+    assert found.pop("mv") == {torch.float32} and {"mm", "addmm", "bmm", "baddbmm"} <= set(found)
+    assert all(kinds == {torch.bfloat16} for kinds in found.values()), found
+    assert {x.dtype for x in (*parameters, *again.values())} == {torch.float32}
+    for name in metrics:                            # eight bits of mantissa: two or three digits
+        assert float(again[name]) == pytest.approx(float(metrics[name]), rel=0.05, abs=0.01), name
+
+
+def test_in_halves_a_convolution_gives_the_rounded_numbers():
+    conv, x = Conv(3, 4), torch.rand(2, 3, 8, 8)
+    y = torch.compile(conv, backend=lambda graph, inputs: in_halves(graph).forward, fullgraph=True)(x)
+    rounded = F.conv2d(x.bfloat16(), conv.weight.bfloat16(), conv.bias.bfloat16(), padding=2)
+    assert y.dtype == torch.float32 and torch.equal(y, rounded.float()) and not torch.equal(y, conv(x))
 
 
 class Stop(Exception):
