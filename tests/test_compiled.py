@@ -104,8 +104,9 @@ def test_after_the_first_updates_nothing_is_caught():
     assert not said
 
 
-def test_metrics_of_one_update_outlive_the_next():
-    memory, fast = {}, learner()
+def test_metrics_of_one_update_outlive_the_next(monkeypatch):
+    memory, fast, begun = {}, learner(), []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
 
     def in_place(graph, inputs):
         """Like recorded kernels: single numbers are written where those of the last call stood."""
@@ -120,14 +121,10 @@ def test_metrics_of_one_update_outlive_the_next():
     before = {name: float(value) for name, value in first.items()}
     second, _ = fast.update({**batch, "reward": batch["reward"] + 3}, state)
     assert {name: float(value) for name, value in first.items()} == before
-    assert float(second["entropy"]) != before["entropy"]
+    assert float(second["entropy"]) != before["entropy"] and len(begun) == 2        # torch is told where an update begins
 
 
 # ------------------------------------------------------------------ in halves
-
-def whole(graph):
-    return torch._functorch.aot_autograd.make_boxed_func(graph.forward)
-
 
 def test_in_halves_every_product_is_made_in_bfloat16_but_the_mean_over_the_bins():
     found = {}                                      # what the products of a loss and of its gradient are made of, by operation
@@ -137,9 +134,9 @@ def test_in_halves_every_product_is_made_in_bfloat16_but_the_mean_over_the_bins(
             name = str(node.target).removeprefix("aten.").split(".")[0]
             if name in ("mm", "addmm", "bmm", "baddbmm", "mv", "dot", "convolution"):
                 found.setdefault(name, set()).update(x.meta["val"].dtype for x in node.args if isinstance(x, torch.fx.Node))
-        return whole(graph)
+        return torch._functorch.aot_autograd.make_boxed_func(graph.forward)
     spy, fast = aot_autograd(fw_compiler=look, bw_compiler=look), learner()
-    plain, metrics = updated(learner(), "update", 1)
+    _, metrics = updated(learner(), "update", 1)
     compile_losses(fast, pytest.fail, backend=lambda graph, inputs: spy(in_halves(graph), inputs))
     parameters, again = updated(fast, "update", 1)
     assert found.pop("mv") == {torch.float32} and {"mm", "addmm", "bmm", "baddbmm"} <= set(found)

@@ -6,7 +6,8 @@ which the next start finds most in torch's own cache: worth it for runs of an ho
 compiler. The arithmetic is the same; its rounding and the order of its random numbers are not, so a compiled run is
 another run of the same seed.
 
-On CUDA the kernels are recorded as well, so that one call starts them all, and matrix products are made in bfloat16.
+On CUDA the kernels are recorded as well, so that one call starts all of the loss and another all of its gradient, and
+matrix products are made in bfloat16. The optimiser's own few kernels stay outside.
 """
 
 import operator
@@ -52,7 +53,7 @@ def drawing_alone(loss):
 
 
 def recorded(graph, inputs):
-    """The compiler for CUDA: products in halves, and all kernels of a loss recorded as one CUDA graph."""
+    """The compiler for CUDA: products in halves, and the kernels of loss and gradient recorded, a CUDA graph each."""
     return torch._inductor.compile(in_halves(graph), inputs, options={"triton.cudagraphs": True})
 
 
