@@ -147,7 +147,7 @@ class Config:
 
     @property
     def planned_updates(self):
-        """Updates of the whole run. Where all steps are random (lesson 1), all of them are trained on afterwards."""
+        """Updates of the whole run: what all steps after the prefill earn, or all steps if there are no others."""
         learning = self.steps - self.prefill if self.steps > self.prefill else self.steps
         return max(1, int(learning * self.train_ratio / (self.batch_size * self.batch_length)))
 

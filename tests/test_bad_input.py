@@ -52,6 +52,11 @@ def test_values_that_do_not_fit_each_other_are_named():
     validate.validate(Config(capacity=640, envs=4, batch_size=16, batch_length=32, prefill=0))
 
 
+def test_a_mac_cannot_compile():
+    assert "leave it out on mps" in refusal(ConfigError, validate.validate, Config(compile=True, device="mps"))
+    validate.validate(Config(device="mps")), validate.validate(Config(compile=True, device="cpu"))
+
+
 def test_the_smallest_capacity_is_enough_to_begin(tiny_size, tmp_path):
     for count in (1, 3):
         least = validate.smallest_capacity(tiny(envs=count))
@@ -112,8 +117,9 @@ IMAGE = Box(0, 255, (64, 64, 3), np.uint8)
 
 
 @pytest.mark.parametrize("space, text", [
-    (Text(5), "Box of floats"), (Tuple([Discrete(2)]), "flat Dict"), (Dict({"a": Dict({"b": Discrete(2)})}), "'a'"),
-    (Box(0, 1, (3, 4)), "(3, 4)"), (Dict({}), "empty"), (Box(0, 255, (96, 96, 3), np.uint8), "(96, 96, 3)"),
+    (Text(5), "Box of numbers"), (Tuple([Discrete(2)]), "flat Dict"), (Dict({"a": Dict({"b": Discrete(2)})}), "'a'"),
+    (Box(0, 1, (3, 4)), "FlattenObservation"), (Dict({0: Box(0, 1)}), "keys [0]"), (Dict({"": Box(0, 1)}), "keys ['']"),
+    (Dict({0: Box(0, 1), "a": Box(0, 1)}), "not empty"), (Dict({}), "empty"), (Box(0, 255, (96, 96, 3), np.uint8), "(96, 96, 3)"),
     (Box(0, 255, (3, 64, 64), np.uint8), "(64, 64, channels)"), (Box(0, 1, (64, 64, 3)), "float32; supported is uint8"),
     (Dict({"eye": Box(0, 255, (32, 32, 1), np.uint8)}), "'eye'")])
 def test_unsupported_observations_say_what_is_supported(space, text):
@@ -123,9 +129,16 @@ def test_unsupported_observations_say_what_is_supported(space, text):
 
 @pytest.mark.parametrize("space, text", [
     (MultiDiscrete([2, 2]), "supported are"), (MultiBinary(2), "supported are"), (Box(-1, 1, (2, 2)), "supported are"),
-    (Box(0, 9, (2,), np.int64), "supported are"), (Box(-np.inf, np.inf, (2,)), "finite bounds")])
+    (Box(0, 9, (2,), np.int64), "supported are"), (Box(-np.inf, np.inf, (2,)), "finite bounds"),
+    (Box(np.float32([0, -1]), np.float32([0, 1])), "no choice"), (Box(-1, 1, (0,)), "no choice")])
 def test_unsupported_actions_say_what_is_supported(space, text):
     assert text in refusal(TaskError, action_spec, space)
+
+
+def test_a_bound_that_means_none_counts_as_none():
+    most = np.finfo(np.float32).max
+    space = Dict({"a": Box(-most, most, (2,)), "b": Box(-np.inf, 3, (1,)), "c": Box(-4, 3, (1,)), "d": Box(0, 1e10, (1,))})
+    assert envs.declared_bounds(space).tolist() == [0, 0, 0, 4, 0]
 
 
 def test_supported_spaces_are_understood():

@@ -6,6 +6,7 @@ import torch
 
 from dreamer.config import Config
 from dreamer.learner import Learner
+from dreamer.training.offline import random_only
 from dreamer.world_model.encoder import ObservationSpec
 
 SMALL = Config(batch_size=6, batch_length=5, starts=7, imagination_horizon=2, warmup=0)
@@ -89,6 +90,13 @@ def test_the_official_rate_is_constant_and_no_rate_falls_below_its_end():
     late = learner(lr_end=0.1)
     late.updates = 10 * late.config.planned_updates
     assert abs(late.rate_left() - 0.1) < 1e-9
+
+
+def test_a_few_more_random_steps_never_earn_fewer_updates():
+    """Lesson 1: a prefill of 1,000 steps earned 1,100 of them a tenth of the updates of 1,000."""
+    updates = [random_only(Config(steps=steps)).planned_updates for steps in range(20, 4000, 7)]
+    assert updates == sorted(updates) and random_only(Config(steps=8000)) == Config(steps=8000)
+    assert random_only(Config(steps=1100)).planned_updates == random_only(Config(steps=1000)).planned_updates == 500
 
 
 def test_where_all_steps_are_random_all_are_trained_on():

@@ -76,7 +76,9 @@ def test_held_out_episodes_are_not_the_trained_ones_and_follow_the_seed(tmp_path
 # ------------------------------------------------------------------ refusals
 
 @pytest.mark.parametrize("flags, code, text", [
-    ("--steps 8", 2, "--steps 8 is less than one sequence; use at least 9"), ("--stepz 8", 2, "did you mean --steps?"),
+    ("--steps 8 --env CartPole-v1", 2, "--steps 8 is less than one sequence; use at least 9"),
+    ("--steps 18 --envs 3 --env toys:ToyEndless-v0", 2, "--steps 18 is less than one sequence in each environment; use at least 27"),
+    ("--stepz 8", 2, "did you mean --steps?"),
     ("--env toys:ToySymbols-v0 --steps 48", 1, "hold no numbers"), ("--env CartPol-v1", 1, "CartPol-v1"),
     ("--env toys:ToyCounter-v0 --steps 48", 1, "no episode has 20 rows; the longest has")])
 def test_what_cannot_be_done_is_said_in_one_line(flags, code, text, capsys):

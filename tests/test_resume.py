@@ -303,3 +303,45 @@ def test_a_checkpoint_of_another_version_is_refused(trained):
         checkpoint.save(trained, damaged)
         with pytest.raises(CheckpointError, match="another version of the course"):
             Run(short(output=str(trained.parent))).train()
+
+
+# ------------------------------------------------------------------ another machine, another start
+
+def test_a_checkpoint_of_another_kind_of_device_is_taken_up_with_random_numbers_of_its_own(trained, monkeypatch):
+    """The state of CUDA's generator is 16 bytes, that of the CPU's 5056: neither can be put into the other."""
+    monkeypatch.delenv("DREAMER_QUIET", raising=False)
+    state = checkpoint.load(trained)
+    ends, said = [], []
+    for changes in ({}, {}, {"updates": state["updates"] - 1}):
+        checkpoint.save(trained, {**state, **changes, "draw": torch.zeros(16, dtype=torch.uint8)})
+        run = Run(short(output=str(trained.parent)))
+        run.records.say = said.append
+        run.load()
+        ends.append(torch.rand(3, generator=run.learner.draw.generator))
+    assert torch.equal(ends[0], ends[1]) and not torch.equal(ends[0], ends[2])
+    assert "another kind of device than cpu: other random numbers" in said[0]
+    said.clear()
+    checkpoint.save(trained, state)
+    run = Run(short(output=str(trained.parent)))
+    run.records.say = said.append
+    run.load()
+    assert torch.equal(run.learner.draw.generator.get_state(), state["draw"]) and len(said) == 1
+
+
+def test_the_recipe_is_named_before_what_follows_from_it_and_a_switch_as_it_is_typed(tmp_path):
+    with pytest.raises(CheckpointError, match="recipe=official, not course; use --recipe official or"):
+        checkpoint.check_same(tmp_path, {"lr": 1.0, "recipe": "official"}, {"lr": 2.0, "recipe": "course"}, ["lr", "recipe"])
+    for value, flag in ((True, "--standardize"), (False, "--no-standardize")):
+        with pytest.raises(CheckpointError, match=f"standardize={value}, not {not value}; use {flag} or"):
+            checkpoint.check_same(tmp_path, {"standardize": value}, {"standardize": not value}, ["standardize"])
+
+
+def test_no_resume_leaves_no_summary_of_the_run_before(trained):
+    summary = trained.parent / "summary.json"
+    summary.write_text("{}")
+    run = Run(short(output=str(trained.parent), resume=False))
+    run.take_up()
+    assert not summary.exists()
+    summary.write_text("{}")
+    Run(short(output=str(trained.parent))).take_up()
+    assert summary.exists()

@@ -116,7 +116,7 @@ class RankRun(Run):
 
     def restore_rows(self):
         saved = checkpoint.load(self.rows_file())
-        self.learner.draw.generator.set_state(saved["draw"])
+        checkpoint.restore_draw(self.learner, saved["draw"], self.records.say)
         self.replay.load_state_dict(saved["replay"])
         self.collector.load_state_dict(saved["collector"])
         self.records.load_state_dict(saved["records"])

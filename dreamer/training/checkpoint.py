@@ -154,9 +154,21 @@ def check_bytes(path, file):
     file.seek(START)
 
 
+def restore_draw(learner, state, say):
+    """Go on with the random numbers of a checkpoint. Another kind of device has others: they begin anew, and `say` tells."""
+    generator = learner.draw.generator
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state)
+        return
+    generator.manual_seed(learner.config.seed + learner.updates)
+    say(f"the checkpoint was written on another kind of device than {learner.device}: other random numbers from here on")
+
+
 def check_same(path, saved, wanted, names):
     """Refuse a checkpoint whose configuration differs in anything that shapes the run. KeyError: it does not know all."""
-    for name in names:
+    for name in sorted(names, key=lambda name: name != "recipe"):      # the recipe first: it explains other differences
         if saved[name] != wanted[name]:
-            raise CheckpointError(f"{path} was trained with {name}={saved[name]}, not {wanted[name]}; use "
-                                  f"--{name.replace('_', '-')} {saved[name]} or another --output folder")
+            value, dashed = saved[name], name.replace("_", "-")
+            flag = {True: f"--{dashed}", False: f"--no-{dashed}"}[value] if isinstance(value, bool) else f"--{dashed} {value}"
+            raise CheckpointError(f"{path} was trained with {name}={value}, not {wanted[name]}; use "
+                                  f"{flag} or another --output folder")

@@ -17,9 +17,10 @@ from . import tasks, workers
 from .guard import TROUBLE, Guarded, TaskError, first_line, keys_of, named, told
 from .records import DivergenceError
 
-SUPPORTED = ("Box of floats, Box of 64x64 uint8 images (height, width, channels), Discrete, MultiDiscrete, "
-             "MultiBinary, and a flat Dict of these")
+SUPPORTED = ("one-dimensional Box of numbers, Box of 64x64 uint8 images (height, width, channels), Discrete, "
+             "MultiDiscrete, MultiBinary, and a flat Dict of these")
 MOST_CLASSES = 2 ** 15      # of one symbol: replay keeps symbols in 16 bits
+UNBOUNDED = 1e6             # a bound as large as this says that there is none, as np.finfo(np.float32).max does
 
 
 def make(env_id, render_mode=None):
@@ -88,7 +89,9 @@ def observation_spec(space):
             raise TaskError(f"{named(key)} is an image of shape {part.shape}, without channels; supported is ({IMAGE_SIZE}"
                             f", {IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ReshapeObservation")
         else:
-            raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}")
+            flatten = isinstance(part, Box) and len(part.shape) > 1 and np.issubdtype(part.dtype, np.number)
+            raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}"
+                            + "; wrap the environment in gymnasium.wrappers.FlattenObservation" * flatten)
     if not (vector or symbols or image):
         raise TaskError(f"the observation space {space} is empty; supported are: {SUPPORTED}")
     return ObservationSpec(vector, symbols, image)
@@ -99,7 +102,7 @@ def declared_bounds(space):
     parts = [np.maximum(np.abs(part.low), np.abs(part.high)).ravel() for _, part in keys_of(space)
              if isinstance(part, Box) and not is_image(part)]
     bounds = np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
-    return np.where(np.isfinite(bounds), bounds, 0)
+    return np.where(bounds < UNBOUNDED, bounds, 0)
 
 
 def check_image(key, space):
@@ -124,6 +127,8 @@ def action_spec(space):
     if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
         if not np.isfinite([space.low, space.high]).all():
             raise TaskError(f"the action space {space} has no finite bounds; the agent acts within finite ones")
+        if not len(space.low) or (space.low >= space.high).any():
+            raise TaskError(f"the action space {space} leaves no choice in some number; each needs a low below its high")
         return int(space.shape[0]), False
     raise TaskError(f"unsupported action space {space}; supported are Discrete and one-dimensional Box of floats")
 
@@ -170,7 +175,7 @@ class Environments:
         return self.convert(self.ask("reset", seed=seeds, options={"reset_mask": mask})[0])
 
     def step(self, action):
-        """action (N, A) -> obs dict of (N, ...), reward, is_terminal, is_last (N,)."""
+        """action (N, A) -> obs dict of (N, ...), reward, is_terminal, is_last (N,). Raises TaskError, DivergenceError."""
         self.steps += self.count
         if not np.isfinite(action).all():
             raise DivergenceError(f"the agent's action is not finite at environment step {self.steps}; a smaller --lr may help")

@@ -16,8 +16,12 @@ class TaskError(Exception):
 
 
 def keys_of(space):
-    """(key, space) pairs in alphabetical order; a space that is no Dict has the one key ''."""
-    return sorted(space.spaces.items()) if isinstance(space, Dict) else [("", space)]
+    """(key, space) pairs in alphabetical order; a space that is no Dict has the one key ''. Raises TaskError."""
+    if not isinstance(space, Dict):
+        return [("", space)]
+    if not all(isinstance(key, str) and key for key in space.spaces):
+        raise TaskError(f"the observation has the keys {list(space.spaces)}; supported are names, texts that are not empty")
+    return sorted(space.spaces.items())
 
 
 def named(key):

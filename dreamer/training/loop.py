@@ -43,8 +43,8 @@ def derived_seed(*numbers):
 class Run:
     """One training run of one seed in one folder.
 
-    Raises ConfigError, TaskError (envs.py), CheckpointError (checkpoint.py) or OSError (the folder
-    cannot be written). `command`: the command line, for summary.json. `watchers`: functions that are
+    Raises ConfigError, TaskError (guard.py), CheckpointError (checkpoint.py), DivergenceError (records.py) or
+    OSError (the folder cannot be written). `command`: the command line, for summary.json. `watchers`: functions that are
     called as watch(run, event, values) after "start", "log", "evaluate", "save" and "end"; values is what
     was written, a dict. One that sets run.enough to a reason, a text, ends the training there.
     """
@@ -226,6 +226,7 @@ class Run:
         """Go on from the last checkpoint, if there is one and it is wanted."""
         if not self.config.resume:
             checkpoint.remove(self.checkpoint)
+            (self.folder / "summary.json").unlink(missing_ok=True)
         elif checkpoint.exists(self.checkpoint):
             self.load()
         self.tell("start", {"step": self.step})
@@ -247,7 +248,7 @@ class Run:
         learner.average.load_state_dict(saved["average"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.updates, self.evaluations = saved["updates"], saved["evaluations"]
-        learner.draw.generator.set_state(saved["draw"])
+        checkpoint.restore_draw(learner, saved["draw"], self.records.say)
         self.replay.load_state_dict(saved["replay"])
         self.collector.load_state_dict(saved["collector"])
         self.records.load_state_dict(saved["records"])

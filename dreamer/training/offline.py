@@ -1,23 +1,39 @@
 """The world model alone, on random data: everything a dream needs, and nothing of behaviour (lesson 1)."""
 
+from dataclasses import replace
+
+from .validate import ConfigError
+
 LOG_EVERY, SAVE_EVERY = 50, 500         # updates
+
+
+def random_only(config):
+    """`config` as it counts updates where all steps are random: steps of the prefill earn none, but a step more never earns less."""
+    learning = max(config.steps - config.prefill, min(config.steps, config.prefill))
+    return replace(config, prefill=config.steps - learning)
 
 
 def train_world_model(run):
     """Fill the replay buffer of `run` with config.steps random steps, then train on it at the usual ratio.
 
     As many updates as a lesson of these steps would make. Resumes from the checkpoint, if there is one.
-    Returns the averaged agent, of which only the world model has learned anything.
+    Returns the averaged agent, of which only the world model has learned anything. Raises ConfigError if the steps
+    are less than one sequence.
     """
     config, learner = run.config, run.learner
     run.take_up()
     run.collector.begin()
     while run.step < config.steps:
         run.collector.step(random=True)
+    if not run.replay.windows().any():
+        run.envs.close()
+        raise ConfigError(f"--steps {config.steps} is less than one sequence{' in each environment' * (config.envs > 1)}; "
+                          f"use at least {config.envs * (config.batch_length + 1)}")
     if run.began is None:
         run.began = run.step
         run.measure()
-    run.records.total = config.planned_updates
+    learner.config = random_only(config)
+    run.records.total = learner.config.planned_updates
     with run.records.open(learner.updates):
         while learner.updates < run.records.total and not run.enough:
             batch, state, place = run.replay.sample(config.batch_size, run.device)

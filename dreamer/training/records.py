@@ -32,7 +32,7 @@ def write_summary(path, summary):
 
 
 class DivergenceError(Exception):
-    """A loss is no longer a finite number."""
+    """A loss, another metric or an action of the agent is no longer a finite number."""
 
 
 class Records:

@@ -109,6 +109,8 @@ def check_together(config):
     if not config.env:
         raise ConfigError("--env must name an environment, such as CartPole-v1")
     check_blocks(config, SIZES[config.size].deter, "units of the recurrent state")
+    if config.compile and config.device == "mps":
+        raise ConfigError("--compile is for --device cpu and cuda; leave it out on mps")
     if config.starts == config.imagination_horizon == 1:
         raise ConfigError("--starts 1 and --imagination-horizon 1 dream of a single state; use at least 2 for one of them")
     needed = smallest_capacity(config)
