@@ -63,7 +63,7 @@ class Agent(nn.Module):
         return self.total(losses), losses, metrics, model
 
     def total(self, losses):
-        """Weighted sum of the means of all losses, Eq. 4: one number, for one backward pass."""
+        """Weighted sum of the means of all losses, Eq. 2 and those of actor and critic: one number, for one backward pass."""
         return sum(self.scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
 
     def dream(self, model, starts, alive, draw):

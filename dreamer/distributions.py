@@ -1,8 +1,9 @@
 """Step 1: how numbers are squashed, and how the heads express what they do not know.
 
-Glossary for the whole package: B batch, T time, H imagination horizon, N imagined
-trajectories, D deterministic units (deter), S latents and C classes of the stochastic state
-(stoch), U hidden units, A actions, K two-hot bins, V numbers in a vector observation.
+Glossary for the whole package: B batch, T time, H imagination horizon, N rows of any kind (of a
+dream: its trajectories), D deterministic units (deter), S latents and C classes of the stochastic
+state (stoch), F = D + S*C features, U hidden units, E numbers of a token, A actions, K two-hot bins,
+g blocks, V numbers and M symbols of an observation. Eq. and Table: arXiv 2301.04104, version 2.
 """
 
 import math
@@ -52,7 +53,7 @@ def twohot_mean(logits, bins):
 
 
 def twohot_code(target, bins):
-    """The two bins around each target, and weights whose mean of these bins is the target (Eq. 10).
+    """The two bins around each target, and weights whose mean of these bins is the target (Eq. 11).
 
     target (...) -> index (..., 2) and weights (..., 2); beyond the last bin all weight is on that bin.
     """
@@ -73,7 +74,7 @@ def twohot_loss(log_probs, target, bins):
     return -(log_probs.gather(-1, index) * weights).sum(-1)
 
 
-# ------------------------------------------------------------------ categorical latents, Eq. 3
+# ------------------------------------------------------------------ categorical latents, Eq. 1
 
 def unimix(logits, mix):
     """(1 - mix) softmax + mix / C over the last axis, so no class is ever impossible. (..., C)"""

@@ -27,8 +27,9 @@ def dream_losses(reward, continues, value, slow_value, policy, action, value_log
     """Losses of actor and critic in N dreams of H steps. Time is the first axis: states 0 ... H.
 
     reward, continues, value (H+1, N): predicted *on arrival* in each state; continues includes
-    the discount, value is the critic's mean. slow_value (H, N), policy and action (H, N, A),
-    value_logits (H, N, K): at the states in which the dreamer acts, all but the last.
+    the discount (in state 0: 1 or 0, what the data say), value is the critic's mean. slow_value
+    (H, N), policy and action (H, N, A), value_logits (H, N, K): at the states in which the dreamer
+    acts, all but the last.
     Returns policy loss (H, N), value loss (H, N), returns (H, N) and a dict of metrics.
     """
     # R_t, Eq. 5: the online critic bootstraps, the slow one does not.
@@ -38,7 +39,8 @@ def dream_losses(reward, continues, value, slow_value, policy, action, value_log
     weight = alive[:-1]                                                     # (H, N)
     scale = norm.update(returns)                                            # S, ()
     advantage = (returns - value[:-1]) / scale                              # (H, N)
-    # Eq. 6: REINFORCE with an entropy bonus, for discrete and continuous actions alike.
+    # Eq. 6, REINFORCE: make an action likelier by as much as it was better than the critic expected (its
+    # advantage), with a bonus for entropy; for discrete and continuous actions alike.
     entropy = policy.entropy()                                              # (H, N)
     policy_loss = -weight * (policy.log_prob(action) * advantage + entropy_scale * entropy)
     value_loss = weight * critic_loss(value_logits, returns, slow_value, bins, slow_regulariser)

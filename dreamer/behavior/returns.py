@@ -5,7 +5,7 @@ from torch import nn
 
 
 def lambda_return(reward, terminal, last, bootstrap, discount, lam):
-    """Mix of all n-step returns, computed backwards along time, the first axis (Eq. 7):
+    """Mix of all n-step returns, computed backwards along time, the first axis (Eq. 5):
 
         R_t = r_{t+1} + (1 - terminal_{t+1}) discount [(1 - l) v_{t+1} + l R_{t+1}]
         with l = lam (1 - last_{t+1}) and R_{T-1} = v_{T-1}

@@ -27,7 +27,7 @@ def draw(axis, lesson, task, entries, references):
     episodes = entries[0]["config"]["eval_episodes"]
     axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
              ylabel=f"{'return, mean' if lesson.bar.success is None else 'success'} of {episodes} greedy episodes")
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")
     axis.spines[["top", "right"]].set_visible(False)
 
 

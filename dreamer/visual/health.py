@@ -193,8 +193,9 @@ def draw_open_loop(ax, part):
         return ax.text(0.5, 0.5, "this task shows no floats", ha="center", transform=ax.transAxes)
     for name, style, color in (("no change", "--", GREY), ("eyes open", ":", BLUE), ("model", "-", BLUE)):
         ax.plot(range(1, len(part[name]) + 1), part[name], style, color=color, label=name)
-    ax.set(xlabel="steps ahead", ylabel="error, in standard deviations", ylim=(0, None))
-    ax.legend(frameon=False)
+    ax.set(xlabel="steps ahead", ylabel="error, in standard deviations",
+           ylim=(0, 1.25 * max(max(part[name]) for name in ("model", "no change", "eyes open"))))
+    ax.legend(frameon=False, loc="upper left", ncol=3)
 
 
 def draw_kl(ax, part):
@@ -216,12 +217,12 @@ def draw_termination(ax, part):
     ax.set_title("(c) is termination as probable as the model says?", loc="left")
     top = 1.15 * max(0.01, *(max(part[name][what]) for name in ("seen", "ahead") for what in ("predicted", "observed")))
     ax.plot([0, top], [0, top], "--", color=GREY, linewidth=1)
-    for name, color, label in (("seen", BLUE, "row just seen"), ("ahead", RED, f"{part['horizon']} steps ahead")):
+    for name, color, label, offset in (("seen", BLUE, "row just seen", 5), ("ahead", RED, f"{part['horizon']} steps ahead", -11)):
         one = part[name]
         ax.plot(one["predicted"], one["observed"], "o-", color=color, alpha=0.8,
-                label=f"{label}: {one['expected']:.1f} expected, {one['terminations']} seen")
+                label=f"{label}: {one['expected']:.1f} expected, {one['terminations']} happened")
         for x, y, count in list(zip(one["predicted"], one["observed"], one["count"]))[-3:]:
-            ax.annotate(count, (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, color=color)
+            ax.annotate(count, (x, y), xytext=(3, offset), textcoords="offset points", fontsize=7, color=color)
     ax.set(xlabel="predicted probability", ylabel="observed frequency")
     ax.set(xlim=(-top / 20, top), ylim=(-top / 9, 1.3 * top))
     ax.legend(frameon=False, loc="upper left")

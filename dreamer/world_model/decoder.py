@@ -1,4 +1,4 @@
-"""Step 5: state -> predicted observation. Its loss is what gives the latents their meaning (Eq. 4)."""
+"""Step 5: state -> predicted observation. Its loss is what gives the latents their meaning (Eq. 3)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from .encoder import IMAGE_SIZE, STAGES, ChannelNorm, Conv
 
 
 class ImageDecoder(nn.Module):
-    """deter (N, D), stoch (N, S*C) -> picture (N, 64, 64, C) in [0, 1]. The encoder, mirrored.
+    """deter (N, D), stoch (N, S*C) -> picture (N, 64, 64, channels) in [0, 1]. The encoder, mirrored.
 
     `widths`: channels of the encoder's stages, used here from the last to the first.
     """
@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         """deter (..., D), stoch (..., S, C) -> dict of predictions.
 
         vector (..., V): symlog of the standardised observation; symbols: logits (..., M, most classes),
-        -inf beyond a symbol's own; image (..., 64, 64, C) in [0, 1]. Note the order: stoch comes first here.
+        -inf beyond a symbol's own; image (..., 64, 64, channels) in [0, 1]. The order: stoch comes first here.
         """
         stoch, lead, output = stoch.flatten(-2), deter.shape[:-1], {}
         if self.mlp:
@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         return output
 
     def loss(self, output, obs):
-        """Eq. 4, first line, per step: *sums* over the numbers of an observation -> (...).
+        """Eq. 3, first line, per step: *sums* over the numbers of an observation -> (...).
 
         Squared error of symlogs without the 1/2 (official code), cross-entropy for symbols,
         squared error of pixels in [0, 1]. A mean instead of the sum would let the KL win.

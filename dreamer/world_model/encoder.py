@@ -1,9 +1,9 @@
-"""Step 3: observation -> token, the embedding that the posterior sees (Eq. 3, "encoder").
+"""Step 3: observation -> token, the embedding that the posterior sees (Eq. 1, "encoder").
 
 Inside the package every observation is a dict with up to three entries:
   vector   float (..., V)           all float keys, concatenated in alphabetical order
   symbols  int   (..., M)           all discrete keys; each becomes a one-hot
-  image    uint8 (..., 64, 64, C)   all pictures, concatenated along their channels
+  image    uint8 (..., 64, 64, channels)   all pictures, concatenated along their channels
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ STAGES = (2, 3, 4, 4)       # channels of the four convolution stages, in units 
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """What an observation holds: V floats, the class counts of M symbols, C image channels."""
+    """What an observation holds: V floats, the class counts of M symbols, image channels."""
     vector: int = 0
     symbols: tuple = ()
     image: int = 0
@@ -50,9 +50,9 @@ class ChannelNorm(RMSNorm):
 class Standardize(nn.Module):
     """(x - mean) / std with statistics measured once, on the random steps before training.
 
-    The paper's tasks have observations of order one. CartPole's angle stays within .2 rad: its
-    squared error would drown in the free nat and the latents would not hold it. Never updated
-    afterwards, so that what the replay buffer and the averaged weights have learned keeps its meaning.
+    The paper's tasks have observations of order one. CartPole's angle stays within .2 rad: an error in
+    it would cost next to nothing, and the state would not hold it. Never updated afterwards, so that
+    what was learned from the numbers of before keeps its meaning.
     """
 
     def __init__(self, size):
@@ -76,7 +76,7 @@ class Standardize(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """uint8 (N, 64, 64, C) -> (N, 4 * 4 * channels): conv, max pool, norm, SiLU for each stage.
+    """uint8 (N, 64, 64, channels) -> (N, 4 * 4 * widths[-1]): conv, max pool, norm, SiLU for each stage.
 
     `widths`: channels after each stage, four of them in DreamerV3.
     """
@@ -88,10 +88,10 @@ class ImageEncoder(nn.Module):
         self.outputs = (IMAGE_SIZE >> len(widths)) ** 2 * widths[-1]
 
     def forward(self, image):
-        x = image.permute(0, 3, 1, 2).float() / 255 - 0.5          # (N, C, 64, 64)
+        x = image.permute(0, 3, 1, 2).float() / 255 - 0.5          # (N, channels, 64, 64)
         for conv, norm in zip(self.convs, self.norms):
             x = F.silu(norm(F.max_pool2d(conv(x), 2)))              # halves height and width
-        return x.permute(0, 2, 3, 1).flatten(1)                     # (N, 4 * 4 * channels)
+        return x.permute(0, 2, 3, 1).flatten(1)                     # (N, 4 * 4 * widths[-1])
 
 
 def one_hots(symbols, classes):
@@ -122,6 +122,6 @@ class Encoder(nn.Module):
         if flat:
             tokens.append(self.mlp(torch.cat(flat, -1)))                         # (..., U)
         if self.image:
-            image = obs["image"]                                                 # (..., 64, 64, C)
+            image = obs["image"]                                                 # (..., 64, 64, channels)
             tokens.append(self.image(image.flatten(0, -4)).unflatten(0, image.shape[:-3]))
         return torch.cat(tokens, -1)

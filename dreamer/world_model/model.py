@@ -32,10 +32,11 @@ class TwoHotHead(nn.Module):
 
 
 def kl_losses(post, prior, mix, free_nats):
-    """Dynamics and representation loss, Eq. 4: the same KL, each training only one of its sides.
+    """Dynamics and representation loss, Eq. 3: the same KL, each training only one of its sides.
 
-    Raw logits (..., S, C) x2 -> dyn, rep and the KL before the free nats, (...) each. What is
-    clamped is the *sum* over the latents: below it both losses stand still.
+    Raw logits (..., S, C) x2 -> dyn, rep and the KL before the free nats, (...) each. Free
+    nats: so much information per step costs nothing. What is clamped is the *sum* over the latents:
+    below it both losses stand still.
     """
     dyn, rep = latent_kl(post.detach(), prior, mix), latent_kl(post, prior.detach(), mix)
     return dyn.clamp(min=free_nats), rep.clamp(min=free_nats), dyn.detach()
@@ -65,7 +66,7 @@ class WorldModel(nn.Module):
         return self.continues(feature).squeeze(-1)
 
     def loss(self, batch, state, draw):
-        """Eq. 4 and 5 on a batch of (B, T) rows; every loss comes back as (B, T), unweighted.
+        """Eq. 3 on a batch of (B, T) rows; every loss comes back as (B, T), unweighted.
 
         batch: obs dict, prev_action (B, T, A), reward, is_first, is_terminal (B, T).
         reward_t and is_terminal_t belong to *arriving* at observation t.

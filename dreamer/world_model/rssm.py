@@ -1,4 +1,4 @@
-"""Step 4: the recurrent state-space model, the memory and the imagination of the agent (Eq. 3).
+"""Step 4: the recurrent state-space model, the memory and the imagination of the agent (Eq. 1).
 
     sequence model   h_t = f(h_{t-1}, z_{t-1}, a_{t-1})
     posterior        z_t ~ q(z_t | h_t, x_t)      while there is an observation x_t to look at
@@ -76,7 +76,7 @@ class RSSM(nn.Module):
         tokens (B, T, E), prev_action (B, T, A): a_{t-1}, is_first (B, T) bool, state: deter
         (B, D) and stoch (B, S, C) from before the first step.
         Returns deter (B, T, D), stoch (B, T, S, C) and the raw posterior logits (B, T, S, C).
-        Where is_first, state *and* action are zeroed before the step (Eq. 3, start of episode).
+        Where is_first, state *and* action are zeroed before the step: an episode begins.
         """
         deter, stoch = state
         keep = (~is_first).to(deter.dtype).unsqueeze(-1)                    # (B, T, 1)
