@@ -7,7 +7,7 @@ Read before     dreamer/config.py, then the files of dreamer/ in the order of th
 Time            About 8 to 13 minutes per seed on one CPU core, with other work on the other.
 
 What you should see
-    steps 1 to 1000       random actions; the pole falls after about 20 steps
+    steps 1 to 1000       held random actions; the pole falls after about 14 steps
     steps 1000 to 4000    the reconstruction loss drops below 0.05; the evaluations climb past 200, on some seeds
                           to 500 at once, on others they stay there a while: an upright pole on a cart that rolls off
     from step 5000        the greedy evaluations are 500, the longest episode there is, on each of seeds 0 to 4

@@ -4,7 +4,7 @@ Goal            See that nothing of lesson 2 was made for CartPole. The actor is
                 (dreamer/distributions.py), rewards are negative and far from 1, and an episode never
                 terminates: it is truncated after 200 steps, which is not the same.
 Read before     Lesson 2; BoundedNormal in dreamer/distributions.py.
-Time            About 10 minutes per seed on one CPU core that other work shares.
+Time            About 10 to 20 minutes per seed on one CPU core that other work shares.
 
 What you should see
     steps 1 to 1000       random torques, returns around -1200

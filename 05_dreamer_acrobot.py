@@ -5,7 +5,7 @@ Goal            See what learns when every step pays -1 until the goal ends the 
                 the only thing that tells a good action from a bad one here.
 Read before     Lessons 2 to 4; hold_or_draw in dreamer/training/collect.py, ReturnNorm in
                 dreamer/behavior/returns.py, continue_logit in dreamer/world_model/model.py.
-Time            About 12 to 18 minutes per seed on one CPU core that other work shares.
+Time            About 11 to 26 minutes per seed on one CPU core that other work shares.
 
 What you should see (seed 0)
     steps 1 to 1000       held random actions, a few episodes of up to 500 steps; some reach the goal

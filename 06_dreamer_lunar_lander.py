@@ -1,6 +1,6 @@
 """Lesson 6: the same agent on a task with contacts and a reward of many parts: DreamerV3 lands on the moon.
 
-Goal            Learn to tell a healthy run from a sick one. Eight numbers to see, four engines to fire,
+Goal            Learn to tell a healthy run from a sick one. Eight numbers to see, three engines to fire,
                 rewards from -100 to 100: here it is no longer plain which part is at fault if it does not
                 learn, and the health panel (dreamer/visual/health.py) answers that part by part.
 Read before     Lessons 2 to 5. Needs Box2D: pip install "gymnasium[box2d]"; without it this lesson says so
