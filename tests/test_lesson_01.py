@@ -51,6 +51,12 @@ def test_both_tasks_are_learned_judged_and_drawn(capsys, tmp_path):
     assert matplotlib.get_backend() == backend
 
 
+def test_a_few_steps_more_than_a_prefill_are_trained_on_as_much(tmp_path):
+    assert lesson().main([*SMALL, "--steps", "60", "--prefill", "48", "--env", "CartPole-v1", "--output", "here"]) == 0
+    saved = load(tmp_path / "here" / "checkpoint.pt")
+    assert saved["updates"] == 48 * 2 // 16 and saved["config"]["prefill"] == 48
+
+
 def test_only_the_world_model_learns(tmp_path):
     assert lesson().main([*SMALL, "--steps", "48", "--env", "CartPole-v1", "--output", "here"]) == 0
     saved, moved = load(tmp_path / "here" / "checkpoint.pt"), set()
