@@ -49,6 +49,14 @@ def test_extras_are_named_with_what_needs_them(monkeypatch, tmp_path):
     assert re.fullmatch(r"  numpy [\d.]+ +to count", present)
 
 
+def test_a_long_word_on_what_needs_an_extra_is_wrapped_not_cut(monkeypatch, tmp_path):
+    purpose = " ".join(f"word{i}" for i in range(30))
+    (tmp_path / "requirements-extras.txt").write_text(f"# {purpose}\nnumpy\n")
+    monkeypatch.setattr(experiments, "SCRIPTS", tmp_path)
+    lines = check.extras()[1:]
+    assert " ".join(lines).split()[2:] == purpose.split() and max(map(len, lines)) <= check.WIDTH
+
+
 def broken_norm(limit=1.0):
     return ReturnNorm(limit=1e-8)
 

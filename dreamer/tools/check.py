@@ -60,7 +60,7 @@ def extras():
         wanted, _, comment = (part.strip() for part in line.partition("#"))
         about = comment or about        # a comment stands behind its package, or above several
         if wanted and fits(package := Requirement(wanted)):
-            lines.append(f"  {installed(package.name):<24} {about}"[:WIDTH])
+            lines += textwrap.wrap(f"  {installed(package.name):<24} {about}", WIDTH, subsequent_indent=" " * 27)
     return lines
 
 
