@@ -35,7 +35,6 @@ from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.offline import train_world_model
 from dreamer.training.records import versions, write_summary
-from dreamer.training.validate import ConfigError
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
 from dreamer.visual.openloop import error, extrapolate, open_loop, segments
@@ -44,6 +43,7 @@ TASKS = ("CartPole-v1", "Pendulum-v1")
 DEFAULTS = Config(steps=8000)               # without --env: both tasks
 CONTEXT, HORIZON, SAMPLES = 5, 15, 8        # rows looked at, steps predicted, dreams averaged
 EPISODES, LONGEST, SEGMENTS = 200, 500, 300     # held-out episodes, their longest, segments judged
+STILL = 1e-6                                # a number that deviates by less does not change
 BAR = 1 / 3                                 # largest error, relative to the better of the two baselines
 
 
@@ -57,18 +57,23 @@ def held_out(env_id, seed):
     count = len(rows["reward"])
     some = torch.linspace(0, count - 1, min(count, SEGMENTS)).long()        # evenly spread over all episodes
     rows = {k: v[some] if k != "obs" else {name: x[some] for name, x in v.items()} for k, v in rows.items()}
-    return rows, torch.cat([e.obs["vector"] for e in episodes]).std(0)
+    scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)
+    if not (scale > STILL).any():
+        raise TaskError(f"the observations of {env_id} never change under random actions; there is nothing to predict")
+    return rows, scale
 
 
 def judge(agent, rows, scale, seed):
     """What the model says with its eyes closed (see `open_loop`), and the errors of three predictions.
 
-    The errors: dict of lists (HORIZON,), in units of `scale`.
+    The errors: dict of lists (HORIZON,), in units of `scale`, of the numbers that change at all.
     """
     said = open_loop(agent, rows, CONTEXT, Draw(torch.Generator().manual_seed(seed)), SAMPLES)
     truth, (same, further) = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)
     predictions = {"model": said["vector"].mean(0), "no change": same, "constant change": further}
-    return said, {name: error(predicted, truth, scale).tolist() for name, predicted in predictions.items()}
+    moves = scale > STILL
+    return said, {name: error(predicted[..., moves], truth[..., moves], scale[moves]).tolist()
+                  for name, predicted in predictions.items()}
 
 
 def train(config, argv, runs):
@@ -76,11 +81,7 @@ def train(config, argv, runs):
     run = start(config, argv, runs)
     if not run.envs.spec.vector:
         raise TaskError(f"the observations of {config.env} hold no numbers; this lesson measures errors of numbers")
-    agent = train_world_model(run).cpu()
-    if run.step > config.steps + config.envs:
-        raise ConfigError(f"{paths.shown(run.folder)} holds a run of {run.step} steps, not {config.steps}; "
-                          "use another --output folder, or --no-resume to start anew")
-    return run, agent
+    return run, train_world_model(run).cpu()
 
 
 def learn(config, argv, runs):
@@ -92,7 +93,7 @@ def learn(config, argv, runs):
     ratio = model / min(others)
     print(f"{'bar met:     ' if ratio <= BAR else 'bar not met: '}{config.env}, {HORIZON} steps ahead: error {model:.3f} "
           f"(no change {others[0]:.3f}, constant change {others[1]:.3f}): {ratio:.2f} of the better, wanted {BAR:.2f}")
-    picture = paths.ROOT / "assets" / f"01_open_loop_{named(config.env)}.png"
+    picture = paths.ROOT / "assets" / f"01_open_loop_{paths.named(config.env)}.png"
     figures.open_loop(config.env, rows, said, errors, CONTEXT, picture)
     summary = {"task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
                "seconds": run.records.seconds, "config": asdict(run.config), "versions": versions(), "errors": errors,
@@ -102,18 +103,13 @@ def learn(config, argv, runs):
     return summary
 
 
-def named(env_id):
-    """The id of a task as a part of a file name."""
-    return env_id.replace("/", "-").replace(":", "-")
-
-
 def work(argv, runs):
     config, one = parse_flags(DEFAULTS, argv, __doc__), "env" in dict(read_flags(argv))
     figures.symlog_twohot(paths.ROOT / "assets" / "01_symlog_twohot.png")
     for env_id in [config.env] if one else TASKS:
-        folder = paths.ROOT / "runs" / f"01-{named(env_id)}-{config.seed}"
+        folder = paths.ROOT / "runs" / f"01-{paths.named(env_id)}-{config.seed}"
         if config.output:
-            folder = Path(config.output) if one else Path(config.output) / named(env_id)
+            folder = Path(config.output) if one else Path(config.output) / paths.named(env_id)
         learn(replace(config, env=env_id, output=str(folder)), argv, runs)
 
 

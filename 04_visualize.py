@@ -8,7 +8,7 @@ Time            About 20 seconds per task on one CPU core.
 What you should see
     04_tsne_TASK.png      a map of latents: states of one colour, one physical quantity, lie together
     04_fan_TASK.png       30 dreams of 45 steps after 5 rows of looking: a band that widens, and reality,
-                          which should lie within it 80 % of the time
+                          which should lie within it 75 % of the time (maps.fair_share)
     04_reward_TASK.png    predicted against real rewards, 1 to 15 steps after the eyes closed
     04_value_TASK.png     the critic along an episode beside the return that really came, and the
                           probability of going on, which falls where a pole falls or Acrobot's tip arrives
@@ -107,14 +107,14 @@ class Look:
         axes.flat[0].legend(frameon=False, fontsize=7)
         self.save(figure, "fan", f"{SAMPLES} dreams with the recorded actions, eyes closed since step {CONTEXT}\n"
                   f"reality lies in the band {100 * maps.inside(said):.0f} % of the time (over {len(said['real'])} "
-                  "held-out episodes; 80 % would be exact)")
+                  f"held-out episodes; {100 * maps.fair_share(SAMPLES):.0f} % would be exact)")
 
     def reward(self):
         figure = Figure((10, 4), layout="constrained")
         predicted, real = maps.rewards(self.agent, self.greedy + self.random, CONTEXT, REWARD_HORIZON, self.draw)
         maps.draw_rewards(figure.subplots(1, 2), predicted, real)
         self.save(figure, "reward", f"rewards predicted with closed eyes, in {len(real)} pieces of greedy and random "
-                  "held-out episodes,\nthe last piece of each among them: its final reward stands at the longest horizon")
+                  "held-out episodes,\nthe last piece of each that is long enough among them: its final reward stands at the longest horizon")
 
     def value(self):
         figure = Figure((10, 5), layout="constrained")

@@ -154,7 +154,7 @@ def work(argv, runs):
     given = lesson_flags.given(Own(), argv)
     own, config = read(argv, DEFAULTS.env)
     if own.compare:
-        return ablation_study.publish(paths.ROOT / "runs", paths.ROOT / "assets")
+        return ablation_study.publish(paths.ROOT / "runs", paths.ROOT / "assets", {task: TASKS[task]["steps"] for task in TASKS})
     tasks = [config.env] if "env" in given else TASKS
     parts = ablations.WITHOUT if own.without == "each" else [own.without]
     for task in tasks:

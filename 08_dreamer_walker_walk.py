@@ -91,8 +91,8 @@ def work(argv, runs):
     try:
         cli.train(run, BAR.get(config.env))
     except Paused:
-        print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; the same command goes on from "
-              f"there:\n  {cli.command_line(argv)}")
+        print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; to go on from there:\n"
+              f"  {cli.again(argv)}")
     picture(config, run.folder)
 
 
@@ -107,7 +107,7 @@ def picture(config, folder):
     except TaskError as error:
         print(f"no moving picture: {error}")
         return
-    path = paths.ROOT / "assets" / f"08_dream_{config.env}.gif"
+    path = paths.ROOT / "assets" / f"08_dream_{paths.named(config.env)}.gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_gif(triptych.frames(real, dreamed), path)
     triptych.strip(real, dreamed).save(path.with_suffix(".png"))

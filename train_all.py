@@ -79,7 +79,7 @@ def read_options(argv):
     parser.add_argument("lessons", nargs="*", help="experiments by number or name; 01 to 06 if none is named")
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
-    parser.add_argument("--assets", type=Path, help="folder of results.json and the pictures (default: assets)")
+    parser.add_argument("--assets", type=Path, help="folder of results.json and its curves (default: assets; what the scripts themselves draw for seed 0 lies there always)")
     parser.add_argument("--collect", action="store_true", help="run nothing, store what there is")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
@@ -206,7 +206,7 @@ def sweep(options):
     name = sweeps.named(options.name, options.names if options.lessons else [], grid)
     folder = options.runs.absolute() / "sweeps" / name
     jobs, unreadable = sweeps.plan(options.names, folder, grid, options.seeds or 1, options.quick)
-    print(f"{len(jobs)} runs, {sum(job.state == 'done' for job in jobs)} of them done; writing to {shown(folder)}")
+    print(f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {sum(job.state == 'done' for job in jobs)} of them done; writing to {shown(folder)}")
     if not options.collect:
         run(options, jobs)
     print(f"\n{sweeps.write(folder, jobs, grid)}\nfiles: {shown(folder)}/table.txt, results.csv, results.png")

@@ -7,7 +7,7 @@ import torch
 
 from dreamer.agent import Agent
 from dreamer.distributions import Draw
-from dreamer.training.envs import Environments
+from dreamer.training.envs import Environments, TaskError
 from dreamer.visual import health
 from dreamer.visual.episodes import Episode, record
 from toys import tiny
@@ -119,7 +119,7 @@ def test_open_loop_error_against_no_change(agent):
 def test_short_episodes_shorten_the_horizon_and_too_short_ones_are_refused(agent):
     short = [episode([1.0] * 8, True)]
     assert len(health.open_loop_error(agent, short, draw())["model"]) == 4
-    with pytest.raises(ValueError, match="no episode has 6 rows"):
+    with pytest.raises(TaskError, match="episodes of at most 4 rows are too short"):
         health.open_loop_error(agent, [episode([1.0] * 3, True)], draw())
 
 

@@ -274,7 +274,7 @@ def summaries(tmp_path):
 
 @needs_minigrid
 def test_the_lesson_trains_compares_and_draws(lesson, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lesson, "TASKS", {EMPTY: {}})
+    monkeypatch.setattr(lesson, "TASKS", {EMPTY: {"steps": 40}})
     monkeypatch.setattr(lesson, "BAR", {EMPTY: Bar(success=0.99)})
     flags = [*SMALL, "--env", EMPTY]
     assert lesson.main(flags) == 0
@@ -364,14 +364,14 @@ def test_a_comparison_keeps_what_has_no_run_any_more(tmp_path, capsys):
     write(runs / "b", summary(0.8, seed=1))
     write(runs / "c", summary(0.2, without="memory"))
     write(runs / "other", {"task": "CartPole-v1"})
-    ablation_study.publish(runs, assets)
+    ablation_study.publish(runs, assets, {})
     out = capsys.readouterr().out
     assert "chance 50%; return of the best play 0.960" in out and re.search(r"nothing +85% +85% +0.765 +90%, 80%", out)
     assert re.search(r"memory +20% +20% +0.180 +20%", out) and "symlog" not in out
     for path in runs.glob("*/summary.json"):
         path.unlink()
     (runs / "a" / "summary.json").write_text(json.dumps(summary(0.1)))
-    ablation_study.publish(runs, assets)
+    ablation_study.publish(runs, assets, {})
     kept = json.loads((assets / "07_ablations.json").read_text())
     assert [(e["without"], e["seed"], e["greedy"]) for e in kept] == [
         ("nothing", 0, 0.1), ("nothing", 1, 0.8), ("memory", 0, 0.2)]
@@ -395,6 +395,6 @@ def test_chance_counts_every_seed_once_however_many_parts_were_switched_off():
 def test_damaged_comparisons_are_named_and_left_alone(tmp_path):
     (tmp_path / "07_ablations.json").write_text('[{"task": 3}]')
     with pytest.raises(ConfigError, match="07_ablations.json is damaged"):
-        ablation_study.publish(tmp_path / "runs", tmp_path)
+        ablation_study.publish(tmp_path / "runs", tmp_path, {})
     assert (tmp_path / "07_ablations.json").read_text() == '[{"task": 3}]'
     assert paths.ROOT == tmp_path

@@ -134,7 +134,9 @@ def test_a_task_with_a_finished_run_has_nothing_unfinished():
     assert merged == {"unfinished": [part("C", 0, 20), part("C", 1, 5), part("P", 1, 10)]}
     merged = results.merge(merged, {"02": [{"task": "C", "seed": 0}], "unfinished": [part("C", 1, 9)]})
     assert merged == {"02": [{"task": "C", "seed": 0}], "unfinished": [part("P", 1, 10)]}
-    assert "unfinished" not in results.merge(merged, {"03": [{"task": "P", "seed": 0}], "unfinished": []})
+    assert "unfinished" not in results.merge(merged, {"02": [{"task": "P", "seed": 0}], "unfinished": []})
+    # another lesson of the same task says nothing of this one
+    assert results.merge(merged, {"01": [{"task": "P", "seed": 0}]})["unfinished"] == [part("P", 1, 10)]
 
 
 @pytest.mark.parametrize("text", ["{ not json", "[]", '{"02": 3}', '{"02": [{"seed": 1}]}', "\udcff"])

@@ -298,8 +298,8 @@ def test_a_folder_is_taken_up_in_its_own_mode_only(source, capsys):
     train("--env CartPole-v1 --output full")
     (Path("full") / "config.yaml").unlink()
     capsys.readouterr()
-    train(f"--mode dream --checkpoint {shlex.quote(str(source))} --output full --prefill 24", code=1)
-    assert "prefill" in capsys.readouterr().err
+    train(f"--mode dream --checkpoint {shlex.quote(str(source))} --output full --prefill 24", code=2)
+    assert "full holds a run that began from another checkpoint" in capsys.readouterr().err
     assert checkpoint.load("here/checkpoint.pt")["updates"] == before
 
 

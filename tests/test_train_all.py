@@ -361,9 +361,9 @@ def test_time_left_follows_from_the_updates_so_far(jobs):
 def test_table_shows_every_run(jobs):
     head, done, running, waiting = live.table(jobs, experiments.progress(jobs), 2)
     assert head.split() == ["lesson", "task", "seed", "step", "return", "left"]
-    assert done.split() == ["02_dreamer_cartpole", "CartPole-v1", "0", "1,501", "/", "2,000", "-3.2", "done"]
+    assert done.split() == ["02", "CartPole-v1", "0", "1,501", "/", "2,000", "-3.2", "done"]
     assert running.split()[2:] == ["1", "1,126", "/", "2,000", "-3.2", "1", "h", "02", "min"]
-    assert waiting.split() == ["03_dreamer_pendulum", "Pendulum-v1", "0", "0", "/", "2,000", "waiting"]
+    assert waiting.split() == ["03", "Pendulum-v1", "0", "0", "/", "2,000", "waiting"]
     assert len({line.index("2,000") for line in (done, running, waiting)}) == 1
     text = live.overview(jobs, experiments.progress(jobs), 2, time.monotonic())
     assert text == "1 running, 1 waiting, 1 done; < 1 min so far, 1 h 24 min left"

@@ -16,13 +16,14 @@ COLUMNS = 4
 STYLES = "-", "--", "-."        # of seeds
 
 
-def publish(runs, assets):
+def publish(runs, assets, steps):
     """Keep the success rates of all runs below `runs` in `assets`/07_ablations.json, print a table and draw each task.
 
-    What is stored already and has no run any more stays. Raises ConfigError if there is nothing to show.
+    steps: dict of task to the steps of its runs; shorter and longer ones are named and left out. What is stored
+    already and has no run any more stays. Raises ConfigError if there is nothing to show.
     """
     path = assets / "07_ablations.json"
-    stored = {key(entry): entry for entry in [*read(path), *collect(runs)]}
+    stored = {key(entry): entry for entry in [*read(path), *collect(runs, steps)]}
     entries = sorted(stored.values(), key=key)
     if not entries:
         raise ConfigError(f"--compare finds no finished run of this lesson in {paths.shown(runs)}; train one first")
@@ -52,12 +53,19 @@ def read(path):
         raise ConfigError(f"{paths.shown(path)} is damaged; restore it or delete it") from None
 
 
-def collect(runs):
-    """An entry for every finished run of this lesson below `runs`."""
+def collect(runs, steps):
+    """An entry for every finished run of this lesson below `runs` that has the `steps` of its task."""
     for path in sorted(runs.glob("*/summary.json")):
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if "without" in summary:
-            yield entry(summary)
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            found = entry(summary) if "without" in summary else None
+        except (ValueError, TypeError, KeyError):
+            print(f"left out: {paths.shown(path)} is damaged")
+            continue
+        if found and not 0 <= found["steps"] - steps.get(found["task"], found["steps"]) < 16:      # environments side by side
+            print(f"left out: {paths.shown(path.parent)} has {found['steps']} steps, the lesson's runs {steps[found['task']]}")
+        elif found:
+            yield found
 
 
 def entry(summary):

@@ -131,6 +131,9 @@ class RankRun(Run):
     def take_up(self):
         """Rank 0 finds the checkpoint, the others the replay buffers that belong to it; all take the model of rank 0."""
         if not self.rank:
+            if not self.config.resume:          # also those of ranks that take no part any more
+                for file in self.folder.glob("rank-*/rows-*.pt"):
+                    file.unlink()
             super().take_up()
             self.check_ranks()
         self.saved_at, self.began = said_by_rank_0((self.saved_at, self.began))
@@ -186,7 +189,8 @@ def work(argv, runs):
         summary = run.train()
     except KeyboardInterrupt:
         if run and not run.rank:
-            print(f"\nstopped at step {run.step}; to go on from step {run.saved_at}:\n  {command}", file=sys.stderr)
+            print(f"\nstopped at step {run.step}; to go on from step {run.saved_at}:\n  "
+                  f"{command.replace(' --no-resume', '')}", file=sys.stderr)
         sys.exit(130)
     if not run.rank:
         report(summary, run.folder)

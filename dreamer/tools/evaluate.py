@@ -88,7 +88,7 @@ def film(agent, env_id, options, device):
     smaller = shrink if options.record.lower().endswith(".gif") else Image.fromarray
     for number in range(FILMED):
         with no_window():
-            for step in play(agent, env_id, 1, derived_seed(options.seed, 6, number), True, device, render=True):
+            for step in play(agent, env_id, 1, derived_seed(options.seed, 6, number + 1), True, device, render=True):
                 yield smaller(step["pictures"][0])
 
 

@@ -51,6 +51,20 @@ def check_same(config, saved):
             raise ConfigError(f"the run in --checkpoint has {flag(name)} {theirs}, not {mine}; leave {flag(name)} out")
 
 
+def claim(run, source=None):
+    """Write down which checkpoint the run begins from. Raises ConfigError if the one in its folder began from another."""
+    mark = run.folder / "source.txt"
+    mine = checkpoint.fingerprint(source) if source else ""
+    if run.config.resume and checkpoint.exists(run.checkpoint):
+        if mine != (mark.read_text(encoding="utf-8") if mark.exists() else ""):
+            raise ConfigError(f"{shown(run.folder)} holds a run that began from another checkpoint, or from another state of it; "
+                              "use another --output folder, or --no-resume to start anew")
+    elif source:
+        mark.write_text(mine, encoding="utf-8")
+    else:
+        mark.unlink(missing_ok=True)
+
+
 def take_rows(run, saved):
     """Fill the replay buffer of `run` with the rows of a checkpoint; an episode in progress there was cut off."""
     check_same(run.config, saved)
@@ -65,6 +79,7 @@ def take_rows(run, saved):
 def world_model(run, source=None):
     """Train the world model on config.steps random steps, or on the rows of the checkpoint at `source`; report, write
     summary.json."""
+    claim(run, source)
     if source:
         take_rows(run, load(source))
         run.envs.steps = run.config.steps       # `train_world_model` has nothing to collect
@@ -73,9 +88,6 @@ def world_model(run, source=None):
     except BaseException:
         run.envs.close(interrupted=True)
         raise
-    if run.step > run.config.steps + run.config.envs:
-        raise ConfigError(f"{shown(run.folder)} holds a run of {run.step} steps, not {run.config.steps}; "
-                          "use another --output folder, or --no-resume to start anew")
     summary = summarise(run, "world-model", {"open loop": open_loop_error(agent, run.config)})
     write_summary(run.folder / "summary.json", summary)
     run.tell("end", summary)
@@ -157,6 +169,7 @@ def dream(run, source):
     updates: curves of this mode and of a whole run have the same axis.
     """
     saved = load(source)
+    claim(run, source)
     take_rows(run, saved)
     take_world_model(run.learner, saved)
     del saved                           # the rows are in memory once more

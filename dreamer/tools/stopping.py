@@ -37,7 +37,7 @@ class Stopper:
         if self.patience and len(scores) - 1 - best >= self.patience:
             step = evaluations[best + self.window - 1]["step"]
             return (f"{what} is {scores[-1]:.2f} and has not risen above {scores[best]:.2f} of step {step} "
-                    f"for {self.patience} evaluations")
+                    f"for {self.patience} evaluation{'s' * (self.patience != 1)}")
         return ""
 
     def say_if_too_short(self, run):

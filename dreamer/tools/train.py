@@ -1,5 +1,6 @@
 """python -m dreamer train: any Gymnasium task, with the whole algorithm or one half of it."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,7 +49,7 @@ def read(argv):
     if given.get("checkpoint"):
         values |= {**modes.load(locate(given["checkpoint"]))["config"], "output": "", "resume": True}
     if given.get("config"):
-        values |= yaml_config.read(given["config"])
+        values |= yaml_config.read(given["config"]) | {"resume": True}     # a file says what to train, not to begin anew
     defaults = cli.with_recipe(yaml_config.complete(values), given.get("recipe"))
     flags = Flags(TrainOptions(), ServiceOptions(), defaults)
     flags = cli.ask_tyro(flags, argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
@@ -63,6 +64,9 @@ def check(flags):
     if mode == "full" and source:
         raise ConfigError("--checkpoint is for --mode world-model and --mode dream; a whole run goes on from the "
                           "checkpoint in its own --output folder")
+    stops = flags.service.patience or flags.service.stop_at < math.inf
+    if mode == "world-model" and stops:
+        raise ConfigError("--patience and --stop-at judge evaluations, and --mode world-model makes none; leave them out")
     return flags
 
 

@@ -116,6 +116,15 @@ def load(path):
                            "delete it to start anew") from None
 
 
+def fingerprint(path):
+    """What tells the checkpoint at `path` from all others: the SHA-256 in its second line. Raises CheckpointError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(START)[len(MAGIC):].decode(errors="replace").strip()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def load_last(path):
     """The last whole checkpoint of a run whose checkpoints are written to `path`: its path, and what it holds.
 

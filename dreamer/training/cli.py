@@ -214,6 +214,11 @@ def guarded(work, argv=None):
         return interrupted(runs[-1] if runs else None, argv)
 
 
+def again(argv):
+    """What to type to go on with a run: its command line, but for --no-resume, which would delete what there is."""
+    return command_line([word for word in argv if word != "--no-resume"])
+
+
 def command_line(argv):
     """What to type to get here again; sys.argv[0] of `python -m dreamer` is the file dreamer/__main__.py."""
     file = Path(sys.argv[0])
@@ -232,8 +237,7 @@ def interrupted(run, argv):
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED
     where = f"the checkpoint of step {run.saved_at}" if run.saved_at else "the beginning (there is no checkpoint yet)"
-    again = command_line([word for word in argv if word != "--no-resume"])
-    print(f"\nstopped at step {run.step}. To go on from {where}:\n  {again}", file=sys.stderr)
+    print(f"\nstopped at step {run.step}. To go on from {where}:\n  {again(argv)}", file=sys.stderr)
     return INTERRUPTED
 
 

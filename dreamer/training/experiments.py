@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..config import Config
 from .cli import parse_flags
+from .offline import random_only
 from .paths import run_folder
 
 HERE = SCRIPTS = Path(__file__).resolve().parents[2]        # the folder of the package; that of the lessons' scripts
@@ -60,7 +61,9 @@ class Lesson:
 
     def updates(self, config):
         """Model updates of a whole run; with several environments it may be a few less (see Run.updates_due, train_world_model)."""
-        return config.planned_updates + self.acts if config.steps > config.prefill or not self.acts else 0
+        if not self.acts:
+            return random_only(config).planned_updates
+        return config.planned_updates + 1 if config.steps > config.prefill else 0
 
 
 def load(name):

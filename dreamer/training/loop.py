@@ -16,7 +16,7 @@ from .compiled import compile_losses
 from .envs import declared_bounds
 from .evaluate import decimals, evaluate
 from .memory import keep_memory
-from .paths import run_folder
+from .paths import run_folder, shown
 from .records import Records, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
@@ -240,6 +240,9 @@ class Run:
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise checkpoint.CheckpointError(f"{path} was written by another version of the course "
                                              f"({type(error).__name__}); delete it to start anew") from None
+        if self.step >= self.config.steps + self.config.envs:
+            raise ConfigError(f"{shown(self.folder)} holds a run of {self.step} steps, not {self.config.steps}; "
+                              "use another --output folder, or --no-resume to start anew")
         self.records.say(f"{self.folder.name}: going on from {path.name} of step {self.step}")
 
     def restore(self, saved):

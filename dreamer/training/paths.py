@@ -5,9 +5,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def named(env_id):
+    """The id of an environment as a part of a file name, without the characters that none can have."""
+    return env_id.replace("/", "-").replace(":", "-")
+
+
 def run_folder(env_id, seed):
-    """runs/TASK-seed, without the characters of an environment id that no file name can have."""
-    return ROOT / "runs" / f"{env_id.replace('/', '-').replace(':', '-')}-{seed}"
+    """runs/TASK-seed"""
+    return ROOT / "runs" / f"{named(env_id)}-{seed}"
 
 
 def shown(path):

@@ -95,8 +95,8 @@ def merge(stored, fresh):
     for lesson, entries in fresh.items():
         new = {(e["task"], e["seed"]): e for e in [*stored.get(lesson, []), *entries]}
         merged[lesson] = [new[key] for key in sorted(new)]
-    finished = {e["task"] for name in merged.keys() - {REFERENCES, UNFINISHED} for e in merged[name]}
-    merged[UNFINISHED] = [e for e in merged.get(UNFINISHED, []) if e["task"] not in finished]
+    finished = {(name, e["task"]) for name in merged.keys() - {REFERENCES, UNFINISHED} for e in merged[name]}
+    merged[UNFINISHED] = [e for e in merged.get(UNFINISHED, []) if (e["lesson"], e["task"]) not in finished]
     return {name: merged[name] for name in sorted(merged) if merged[name] or name != UNFINISHED}
 
 

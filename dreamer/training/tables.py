@@ -110,7 +110,7 @@ def budgets():
             lesson = whole.of(task)
             c = lesson.defaults
             counts = (f"{c.eval_episodes} every {c.eval_every:,} steps, {c.final_episodes} at the end" if lesson.acts
-                      else f"{lesson.held_out} held out")
+                      else f"those of 20 rows and more of {lesson.held_out} held out")
             lines.append(cells(lesson.number, task, c.size, c.envs, f"{c.steps:,}", f"{c.train_ratio:g}",
                                f"{lesson.updates(c):,}", counts, in_words(lesson)))
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from ..behavior.imagination import imagine
 from ..behavior.returns import lambda_return
 from ..distributions import Draw
+from ..training.guard import TaskError
 from ..world_model.model import kl_losses
 from ..world_model.rssm import features
 from .episodes import observe, record
@@ -58,8 +59,11 @@ def posterior(agent, episodes, draw):
 
 
 def windows(episodes, most):
-    """About `most` segments of CONTEXT + HORIZON rows, evenly spread; shorter ones where every episode is shorter."""
-    length = max(CONTEXT + 1, min(CONTEXT + HORIZON, max(map(len, episodes))))
+    """About `most` segments of CONTEXT + HORIZON rows, evenly spread; shorter ones where every episode is shorter. Raises TaskError."""
+    longest = max(map(len, episodes))
+    if longest <= CONTEXT:
+        raise TaskError(f"episodes of at most {longest} rows are too short for dreams after {CONTEXT} rows of looking")
+    length = min(CONTEXT + HORIZON, longest)
     count = sum(max(0, len(e) - length + 1) for e in episodes)
     return segments(episodes, length, every=-(-count // most) or 1)
 
@@ -90,8 +94,10 @@ def kl(agent, walk, metrics=None):                      # part (b)
         each = torch.cat([kl_losses(logits, rssm.prior(deter), rssm.mix, 0.0)[2] for deter, _, logits in walk])
     text = Path(metrics).read_text(encoding="utf-8") if metrics and Path(metrics).exists() else ""
     lines = [line for line in map(json.loads, text.splitlines()) if "kl" in line]   # none before the first update
+    over = "updates" if len(lines) > 1 and lines[0]["step"] == lines[-1]["step"] else "step"       # a world model alone takes its steps first
     return {"free nats": world.free_nats, "held out": each.tolist(), "held out mean": float(each.mean()),
-            "step": [line["step"] for line in lines], "kl": [line["kl"] for line in lines]}
+            "over": "environment steps" if over == "step" else over,
+            "step": [line[over] for line in lines], "kl": [line["kl"] for line in lines]}
 
 
 def calibration(agent, episodes, walk, draw):           # part (c)
@@ -205,7 +211,7 @@ def draw_kl(ax, part):
         ax.plot(part["step"], part["kl"], color=BLUE, label="training")
         ax.axhline(part["held out mean"], color=RED, linewidth=1, label=mean)
         ax.axhline(part["free nats"], color=GREY, linestyle="--", label="free nats")
-        ax.set(xlabel="environment steps", ylabel="nats", ylim=(0, None))
+        ax.set(xlabel=part["over"], ylabel="nats", ylim=(0, None))
     else:
         ax.hist(part["held out"], bins=40, color=BLUE, label=mean)
         ax.axvline(part["free nats"], color=GREY, linestyle="--", label="free nats")

@@ -33,7 +33,10 @@ def dream(agent, episode, context, horizon, draw):
     """What an episode showed, and what a dream says of it that saw only its first `context` rows.
 
     Two dicts of observations, (context + H, ...) and (H, ...); H is less than `horizon` if the episode ends before.
+    Raises TaskError if it is over before the dream begins.
     """
+    if len(episode) <= context:
+        raise TaskError(f"an episode of {len(episode)} rows is too short for a dream after {context} rows of looking")
     horizon = min(horizon, len(episode) - context)
     rows = segments([episode], context + horizon, every=len(episode))
     said = open_loop(agent, rows, context, draw)
