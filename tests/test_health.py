@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dreamer.agent import Agent
-from dreamer.distributions import Draw
+from dreamer.distributions import Draw, latent_kl
 from dreamer.training.envs import Environments, TaskError
 from dreamer.visual import health
 from dreamer.visual.episodes import Episode, record
@@ -149,3 +149,48 @@ def test_examine_and_draw(task, tiny_size, tmp_path):
 def test_the_same_seed_gives_the_same_checkup(agent):
     episodes = record(agent, "toys:ToyCounter-v0", 8, 3)
     assert health.measure(agent, episodes, episodes, 2) == health.measure(agent, episodes, episodes, 2)
+
+
+# ------------------------------------------------------------------ honest numbers
+
+def test_the_model_is_judged_with_closed_eyes_and_so_is_the_end_of_an_episode(agent):
+    """Its error is that of `open_loop`, whose honesty test_visual.py looks at, and not of rows that it was shown."""
+    episodes = [episode([1.0] * 40, True), episode([1.0] * 40, False)]
+    for parameter in agent.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    part, rows = health.open_loop_error(agent, episodes, draw()), health.windows(episodes, health.WINDOWS)
+    said = health.open_loop(agent, rows, health.CONTEXT, draw(), health.SAMPLES)["vector"].mean(0)
+    scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)
+    assert part["model"] == pytest.approx(health.error(said, rows["obs"]["vector"][:, health.CONTEXT:], scale).tolist())
+    assert part["model"] != pytest.approx(part["eyes open"], rel=1e-3)
+    ends = health.calibration(agent, episodes, health.posterior(agent, episodes, draw()), draw())["ahead"]["expected"]
+    ahead = health.open_loop(agent, health.windows(episodes, health.ENDS), health.CONTEXT, draw())["continues"][0, :, -1]
+    assert ends == pytest.approx(float((1 - ahead).sum()), rel=1e-4)
+
+
+def test_a_dreamed_return_begins_at_the_state_and_a_flattered_one_is_above_the_truth(agent, monkeypatch):
+    def judge(feature):
+        reward = torch.zeros(feature.shape[:2])
+        reward[1] = 7.0                                 # for the first step of the dream, and nothing after it
+        return reward, torch.ones_like(reward), torch.zeros_like(reward)
+    monkeypatch.setattr(agent, "judge", judge)
+    done = [episode([0.0] * 12, True)]
+    part = health.returns(agent, done, health.posterior(agent, done, draw()), draw())
+    assert part["dreamed"] == pytest.approx([7.0] * 12) and part["real"] == [0.0] * 12
+    assert part["bias"]["dreamed"] == pytest.approx(7.0) and part["bias"]["value"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_kl_is_that_of_the_posterior_from_the_prior(agent):
+    for parameter in agent.world_model.rssm.parameters():
+        parameter.add_(0.5 * torch.randn_like(parameter))
+    walk, rssm = health.posterior(agent, [episode([1.0] * 8, True)], draw()), agent.world_model.rssm
+    wanted = torch.cat([latent_kl(post, rssm.prior(deter), rssm.mix) for deter, _, post in walk])
+    assert health.kl(agent, walk)["held out"] == pytest.approx(wanted.tolist(), rel=1e-4)
+
+
+def test_of_a_world_model_alone_the_kl_is_drawn_over_its_updates(agent, tmp_path):
+    walk, file = health.posterior(agent, [episode([1.0] * 8, True)], draw()), tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps({"step": 120, "updates": n, "kl": 2.0}) + "\n" for n in (50, 100)))
+    assert (health.kl(agent, walk, file)["step"], health.kl(agent, walk, file)["over"]) == ([50, 100], "updates")
+    file.write_text("".join(json.dumps({"step": 10 * n, "updates": n, "kl": 2.0}) + "\n" for n in (50, 100)))
+    assert (health.kl(agent, walk, file)["step"], health.kl(agent, walk, file)["over"]) == ([500, 1000], "environment steps")

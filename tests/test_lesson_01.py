@@ -13,6 +13,7 @@ from dreamer.learner import Learner
 from dreamer.training.checkpoint import load
 from dreamer.visual import figures
 from dreamer.world_model.encoder import ObservationSpec
+from test_visual import toy_agent
 from toys import load_lesson
 
 SMALL = shlex.split("--batch-size 2 --batch-length 8 --stoch 4 --train-ratio 2 --warmup 2 --device cpu")
@@ -177,3 +178,40 @@ def test_the_two_hot_figure_shows_what_the_code_is():
     right = figures.symlog_twohot(target=30.0).axes[1]
     said = " ".join(text.get_text() for text in right.texts)
     assert "0.21 on\nbin 26.3" in said and "0.79 on\nbin 31.0" in said and "= 30.0" in said
+
+
+# ------------------------------------------------------------------ what is judged
+
+def test_the_model_is_judged_by_what_it_says_with_closed_eyes_of_the_rows_that_follow(monkeypatch):
+    module, agent = lesson(), toy_agent("CartPole-v1")
+    rows, scale = module.held_out("CartPole-v1", 0)
+    said, errors = module.judge(agent, rows, scale, 0)
+    by_hand = (((said["vector"].mean(0) - rows["obs"]["vector"][:, module.CONTEXT:]) / scale) ** 2).mean((0, 2)).sqrt()
+    assert errors["model"] == pytest.approx(by_hand.tolist(), rel=1e-4)
+    later = {**rows, "obs": {"vector": rows["obs"]["vector"].clone()}}
+    later["obs"]["vector"][:, module.CONTEXT:] += 1.0
+    again, others = module.judge(agent, later, scale, 0)
+    assert torch.equal(said["vector"], again["vector"]) and others["model"] != errors["model"]
+
+
+def test_a_number_that_never_changes_is_not_judged():
+    module, agent = lesson(), toy_agent("CartPole-v1")
+    rows, scale = module.held_out("CartPole-v1", 0)
+    all_errors = module.judge(agent, rows, scale, 0)[1]
+    scale[1] = 0.0
+    errors = module.judge(agent, rows, scale, 0)[1]
+    assert all(torch.tensor(values).isfinite().all() for values in errors.values()) and errors != all_errors
+
+
+def test_a_task_that_shows_always_the_same_is_refused(monkeypatch, capsys):
+    module = lesson()
+    really = module.record
+
+    def frozen(*arguments, **options):
+        episodes = really(*arguments, **options)
+        for e in episodes:
+            e.obs["vector"][:] = 3.0
+        return episodes
+    monkeypatch.setattr(module, "record", frozen)
+    assert module.main([*SMALL, "--steps", "48", "--env", "CartPole-v1"]) == 1
+    assert "never change under random actions" in capsys.readouterr().err

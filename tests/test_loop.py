@@ -257,6 +257,7 @@ def test_every_evaluation_meets_other_episodes_and_the_averaged_weights_play(mon
     monkeypatch.setattr("dreamer.training.loop.evaluate", fake)
     run = run_of()
     assert len(set(seeds)) == 5 and len(seeds) == 10        # four evaluations and the final one, two modes each
+    assert run.config.seed not in seeds                     # whose episodes are those that were trained on
     assert all(agent is run.learner.average for agent in agents)
 
 

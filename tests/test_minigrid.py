@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections import deque
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +21,7 @@ from dreamer.training import cli, envs, experiments, paths, results, tables
 from dreamer.training.checkpoint import CheckpointError
 from dreamer.training.cli import Bar
 from dreamer.training.envs import Environments, TaskError
+from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import load_agent
 from dreamer.training.validate import ConfigError
 from dreamer.visual import grids, triptych
@@ -398,3 +400,27 @@ def test_damaged_comparisons_are_named_and_left_alone(tmp_path):
         ablation_study.publish(tmp_path / "runs", tmp_path, {})
     assert (tmp_path / "07_ablations.json").read_text() == '[{"task": 3}]'
     assert paths.ROOT == tmp_path
+
+
+def test_runs_of_another_length_and_damaged_ones_are_named_and_left_out(tmp_path, capsys):
+    runs, assets = tmp_path / "runs", tmp_path / "assets"
+    write(runs / "a", summary(0.9))
+    ablation_study.publish(runs, assets, {DOORKEY: 40})
+    write(runs / "trial", {**summary(0.1), "steps": 20})
+    (runs / "broken").mkdir()
+    (runs / "broken" / "summary.json").write_text('{"task": ')
+    capsys.readouterr()
+    ablation_study.publish(runs, assets, {DOORKEY: 40})
+    said = capsys.readouterr().out
+    assert "trial has 20 steps, the lesson's runs 40" in said and "summary.json is damaged" in said
+    assert [e["greedy"] for e in json.loads((assets / "07_ablations.json").read_text())] == [0.9]
+
+
+def test_the_best_play_is_that_of_the_final_episodes_and_chance_of_others(monkeypatch, tmp_path):
+    module, seen = load_lesson("07_dreamer_minigrid"), {}
+    for name in ("random", "optimal"):
+        monkeypatch.setattr(module.grid_play, f"{name}_returns", lambda env, seeds, name=name: seen.update({name: seeds}) or [0.5])
+    config = replace(module.DEFAULTS, seed=3, final_episodes=6)
+    module.ends_of_the_scale(config)
+    assert list(seen["optimal"]) == list(module.grid_play.episode_seeds(derived_seed(3, 2), 6))
+    assert len(seen["random"]) == module.RANDOM and not set(seen["random"]) & set(seen["optimal"])

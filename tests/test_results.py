@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train_all
@@ -265,3 +266,28 @@ def test_references_are_one_grey_dashed_curve_per_algorithm():
 def test_minutes_say_whether_a_run_was_compiled():
     assert tables.minutes_of({"seconds": 90, "command": "python x.py --compile --seed 0"}) == "1.5 (compiled)"
     assert tables.minutes_of({"seconds": 90, "command": "python x.py"}) == tables.minutes_of({"seconds": 90}) == "1.5"
+
+
+# ------------------------------------------------------------------ numbers in the README's own sentences
+
+def in_order(values, form="{:.0f}"):
+    """125, 83 and 67"""
+    *others, last = map(form.format, values)
+    return f"{', '.join(others)} and {last}"
+
+
+def test_scores_in_sentences_are_those_of_the_results():
+    stored = results.read(ROOT / "assets")
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+    def scores(entries, task, mode="greedy", **others):
+        return [np.mean(np.array(e["final"][mode]) > 0) * 100 if task.startswith("MiniGrid") else np.mean(e["final"][mode])
+                for e in entries if e["task"] == task and others.items() <= e.items()]
+    lander = stored["06_dreamer_lunar_lander"]
+    assert f"{in_order(scores(lander, 'LunarLander-v3'))} at the end" in text
+    assert f"(DQN after as many steps: {in_order(scores(stored['references'], 'LunarLander-v3', algorithm='DQN'))})" in text
+    rooms = stored["07_dreamer_minigrid"]
+    for mode in ("greedy", "sampled"):
+        assert f"{in_order(scores(rooms, 'MiniGrid-FourRooms-v0', mode))} % ({mode})" in text
+    first, second = scores(stored["08_dreamer_walker_walk"], "walker_walk-proprio")
+    assert f"a mean of {first:.0f} of 1000 after 250,000 frames with seed 0, and {second:.0f} with seed 1" in text

@@ -18,6 +18,7 @@ from dreamer.config import SIZES
 from dreamer.training import checkpoint
 from dreamer.training.checkpoint import MAGIC, START, CheckpointError, Digester
 from dreamer.training.loop import Run
+from dreamer.training.validate import ConfigError
 from toys import TINY, tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_size")
@@ -288,7 +289,8 @@ def test_code_in_a_checkpoint_is_never_run(how, tmp_path):
 @pytest.mark.parametrize("changes, text", [
     ({"env": "toys:ToySymbols-v0"}, "env=toys:ToyCounter-v0, not toys:ToySymbols-v0"),
     ({"size": "12m"}, "size=1m, not 12m; use --size 1m or another --output"),
-    ({"seed": 3}, "--seed 0"), ({"batch_length": 7}, "--batch-length 8"), ({"capacity": 61}, "--capacity 60")])
+    ({"lr": 0.5}, "lr=0.001, not 0.5"), ({"entropy": 1.0}, "--entropy 0.003"), ({"standardize": False}, "--standardize or"),
+    ({"train_ratio": 16.0}, "--train-ratio 8.0"), ({"seed": 3}, "--seed 0"), ({"batch_length": 7}, "--batch-length 8"), ({"capacity": 61}, "--capacity 60")])
 def test_a_checkpoint_of_another_run_is_refused(changes, text, trained):
     with pytest.raises(CheckpointError, match="was trained with") as caught:
         Run(short(**{"output": str(trained.parent), **changes})).train()
@@ -345,3 +347,9 @@ def test_no_resume_leaves_no_summary_of_the_run_before(trained):
     summary.write_text("{}")
     Run(short(output=str(trained.parent))).take_up()
     assert summary.exists()
+
+
+def test_a_longer_run_does_not_pass_as_a_shorter_one(uninterrupted, trained):
+    with pytest.raises(ConfigError, match="holds a run of 64 steps, not 40; use another --output folder, or --no-resume"):
+        Run(short(output=str(trained.parent), steps=40)).train()
+    assert Run(short(output=str(trained.parent))).train()["steps"] == 64

@@ -19,7 +19,7 @@ from dreamer.learner import Learner
 from dreamer.tools.dream import DreamOptions
 from dreamer.tools.evaluate import EvaluateOptions
 from dreamer.tools.services import ServiceOptions
-from dreamer.tools.train import TrainOptions
+from dreamer.tools.train import TrainOptions, read
 from dreamer.training import checkpoint, envs
 from dreamer.training.cli import read_flags
 from toys import TINY
@@ -308,6 +308,8 @@ def test_a_folder_is_taken_up_in_its_own_mode_only(source, capsys):
     ("--mode dream --checkpoint {source} --env Acrobot-v1", 2, "--env CartPole-v1, not Acrobot-v1"),
     ("--mode world-model --checkpoint {source} --envs 2", 2, "--envs 1, not 2"),
     ("--mode dream --checkpoint {source} --discount-horizon 100", 2, "--discount-horizon 200.0, not 100.0"),
+    ("--mode world-model --patience 3", 2, "--mode world-model makes none; leave them out"),
+    ("--mode world-model --stop-at 3", 2, "--mode world-model makes none; leave them out"),
     ("--checkpoint {source}", 2, "--checkpoint is for --mode world-model and --mode dream"),
     ("--mode dream --checkpoint nowhere", 1, "there is no 'nowhere'; name the folder of a run"),
     ("--mode dream --checkpoint .", 1, "a folder without a run: there is no checkpoint.pt in it"),
@@ -322,3 +324,28 @@ def test_a_source_that_does_not_fit_is_refused_in_one_sentence(flags, code, text
     assert main(["train", *shlex.split(flags.format(source=shlex.quote(str(source))))]) == code
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and text in err
+
+
+@pytest.mark.parametrize("mode", ["dream", "world-model"])
+def test_a_half_of_the_algorithm_goes_on_from_its_own_source_only(mode, source, capsys):
+    flags = f"--mode {mode} --output here --checkpoint"
+    saved = checkpoint.load(source / "checkpoint.pt")
+    for name, changes in (("a.pt", {}), ("b.pt", {"updates": saved["updates"] + 1})):
+        checkpoint.save(name, {**saved, **changes})
+    train(f"{flags} a.pt")
+    train(f"{flags} a.pt")                              # finished: nothing is new
+    capsys.readouterr()
+    train(f"{flags} b.pt", code=2)
+    assert "here holds a run that began from another checkpoint" in capsys.readouterr().err
+    train(f"{flags} b.pt --no-resume")
+    train(f"{flags} b.pt")
+    if mode == "world-model":
+        train("--mode world-model --output here", code=2)           # from random steps of its own
+        train("--mode world-model --env CartPole-v1 --output here --no-resume")
+        train("--mode world-model --env CartPole-v1 --output here")
+
+
+def test_a_configuration_in_a_file_never_begins_a_run_anew():
+    Path("mine.yaml").write_text("env: CartPole-v1\nresume: false\n")
+    assert read(["train", "--config", "mine.yaml"]).config.resume
+    assert not read(["train", "--config", "mine.yaml", "--no-resume"]).config.resume

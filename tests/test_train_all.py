@@ -414,3 +414,11 @@ def test_quick_runs_a_real_lesson_and_touches_nothing_of_the_course(tmp_path, ca
     assert entry["updates"] == experiments.plan(["02_dreamer_cartpole"], tmp_path, toy=True)[0][0].updates > 0
     assert (tmp_path / "assets" / "02_learning_curve.png").exists() and lesson.defaults.steps == 8000
     assert "toy size, not judged" in capsys.readouterr().out
+
+
+def test_the_table_fits_a_terminal_of_80_columns_and_success_has_three_decimals(tmp_path):
+    jobs, _ = experiments.plan(["02_dreamer_cartpole", "07_dreamer_minigrid"], tmp_path)
+    lines = [{"step": 700_000, "updates": 60_000, "return": 0.0413, "seconds": 3600.0}] * len(jobs)
+    head, *rows = live.table(jobs, lines, 2)
+    assert all(len(row) < 80 for row in rows) and len({row.index(" / ") for row in rows}) > 0
+    assert rows[0].split()[-2:] == ["0.0", "waiting"] and rows[-1].split()[-2:] == ["0.041", "waiting"]

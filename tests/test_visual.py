@@ -168,6 +168,16 @@ def test_fan_is_of_open_loop_and_its_band_is_the_percentiles(cartpole):
     assert torch.equal(said["low"], blind["low"]) and torch.equal(said["high"], blind["high"])
 
 
+def test_a_band_of_few_dreams_holds_less_than_80_percent_of_what_it_should():
+    """Reality as one more draw of the same normal distribution, in 20,000 places (standard error .003)."""
+    generator = torch.Generator().manual_seed(0)
+    for samples in (30, 300):
+        dreams, real = torch.randn(samples, 20_000, 1, 1, generator=generator), torch.randn(20_000, 1, 1, generator=generator)
+        low, high = dreams.quantile(torch.tensor([0.1, 0.9]), 0)
+        assert abs(maps.inside({"real": real, "low": low, "high": high}) - maps.fair_share(samples)) < 0.015
+    assert round(maps.fair_share(30), 2) == 0.75
+
+
 def test_fan_shortens_to_the_longest_episode(cartpole):
     episodes = record(None, "CartPole-v1", 3, seed=0)
     said = maps.fan(cartpole, episodes, 3, 1000, 4, draw())
@@ -241,6 +251,9 @@ def test_probe_reads_what_is_linear_and_nothing_else():
     assert linear > 0.999 and square < 0.1
     noise = torch.randn(400, 1, generator=generator), torch.randn(400, 1, generator=generator)
     assert maps.probe(x, noise[0], new, noise[1])[0] < 0.05
+    (x, new), (y, new_y) = torch.randn(2, 40, 30, generator=generator), torch.randn(2, 40, 1, generator=generator)
+    assert maps.probe(x, y, x, y)[0] > 0.5              # so few states can be learned by heart,
+    assert maps.probe(x, y, new, new_y)[0] < 0          # which says nothing of new ones
 
 
 def test_tsne_keeps_clusters_apart_and_accepts_few_points():

@@ -27,6 +27,7 @@ from dreamer.visual import triptych
 from dreamer.visual.episodes import record
 from dreamer.visual.walker import Painter
 from dreamer.world_model.encoder import ObservationSpec
+from test_visual import draw, toy_agent
 from toys import load_lesson, tiny
 
 ROOT = Path(__file__).parent.parent
@@ -329,3 +330,9 @@ def test_the_header_names_bars_and_budgets_of_the_code(lesson):
     assert f"{lesson.DEFAULTS.final_episodes} fresh greedy episodes" in words
     for part in ("Goal ", "Read before ", "Frames ", "Memory ", "Solved means: ", "Files written", "Next "):
         assert f"\n{part}" in lesson.__doc__
+
+
+def test_an_episode_that_ends_while_it_is_looked_at_cannot_be_dreamed_on(tiny_size):
+    agent, e = toy_agent("CartPole-v1"), record(None, "CartPole-v1", 1, 0, longest=4)[0]
+    with pytest.raises(TaskError, match="an episode of 5 rows is too short for a dream after 5 rows"):
+        triptych.dream(agent, e, 5, 20, draw())
