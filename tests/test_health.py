@@ -178,6 +178,9 @@ def test_a_dreamed_return_begins_at_the_state_and_a_flattered_one_is_above_the_t
     part = health.returns(agent, done, health.posterior(agent, done, draw()), draw())
     assert part["dreamed"] == pytest.approx([7.0] * 12) and part["real"] == [0.0] * 12
     assert part["bias"]["dreamed"] == pytest.approx(7.0) and part["bias"]["value"] == pytest.approx(0.0, abs=1e-6)
+    agent.critic.out.bias[-100] = 50.0                  # now it promises the same large value everywhere
+    part = health.returns(agent, done, health.posterior(agent, done, draw()), draw())
+    assert part["bias"]["value"] == pytest.approx(part["value"][0]) and part["value"][0] > 1
 
 
 def test_the_kl_is_that_of_the_posterior_from_the_prior(agent):
