@@ -77,7 +77,7 @@ def told_pids(tmp_path):
     return {int(pid) for pid in (tmp_path / "pids").read_text().split()} - {os.getpid()}
 
 
-def gone(pids, patience=10):
+def gone(pids, patience=120):
     """Wait until none of the processes lives."""
     def lives(pid):
         stat = Path(f"/proc/{pid}/stat")

@@ -1,16 +1,20 @@
 """What is set really arrives: each hyperparameter in its loss, the scale of the observations everywhere, each seed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import dreamer.agent
+from dreamer.config import Config
 from dreamer.learner import Learner
-from dreamer.training.loop import Run
+from dreamer.tools import modes
+from dreamer.training.loop import Run, derived_seed
 from dreamer.visual.episodes import observe as walk
 from dreamer.visual.openloop import decode
 from dreamer.world_model.encoder import ObservationSpec
 from test_pitfalls import A, B, T, V, drawing, make_batch, new_agent, settings, wake
-from toys import tiny
+from toys import load_lesson, tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_size")
 
@@ -159,3 +163,17 @@ def test_a_seed_is_that_of_everything_random_in_a_run(tmp_path):
     first, again, other = generators(0, "a"), generators(0, "b"), generators(1, "c")
     assert all(torch.equal(a, b) for a, b in zip(first, again))
     assert not any(torch.equal(a, b) for a, b in zip(first, other))
+
+
+def test_the_health_panel_and_the_open_loop_error_meet_episodes_of_no_training(monkeypatch, tmp_path):
+    """Seed s of a run is that of its training episodes; derived_seed(s, 1, ...) and (s, 2) are those of its evaluations."""
+    seen = []
+    lesson = load_lesson("06_dreamer_lunar_lander")
+    monkeypatch.setattr(lesson, "load_agent", lambda path: (None, replace(lesson.DEFAULTS, seed=7)))
+    monkeypatch.setattr(lesson.health, "examine", lambda agent, env, episodes, seed, *others: seen.append(seed))
+    monkeypatch.setattr(lesson.health, "save", lambda *others: None)
+    lesson.panel(["--seed", "7"], [])
+    monkeypatch.setattr("dreamer.visual.episodes.record", lambda agent, env, episodes, seed, **others: seen.append(seed) or [[]])
+    modes.open_loop_error(None, Config(seed=7))
+    assert len(seen) == 2
+    assert not {7, derived_seed(7, 2), *(derived_seed(7, 1, step) for step in range(0, 100_000, 250))} & set(seen)

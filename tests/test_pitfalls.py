@@ -7,9 +7,10 @@ The numbers are those of a list of 42 pitfalls found in public code. Tested else
   35  windows are uniform over rows, not over episodes          test_replay.py
   36  rows come back from the buffer exactly as stored          test_replay.py
   37  moving averages, optimiser and generators are saved       test_resume.py
-  42  each episode has a seed of its own                        test_loop.py
+  39  what is called a dream has closed eyes                    test_visual.py, test_health.py, test_lesson_01.py
+  42  each episode has a seed of its own, and each run          test_loop.py, test_connections.py
 Nothing here can test these: judging a run by one evaluation (38: the results use windows and many
-seeds), plots of reconstructions called dreams (39), versions of other packages (40).
+seeds), versions of other packages (40).
 """
 
 import math

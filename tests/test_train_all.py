@@ -168,6 +168,7 @@ def test_a_terminated_program_leaves_no_run_behind(course):
     line = program.stdout.readline()
     assert "03_dreamer_pendulum" in line
     while not starts(course, "Pendulum-v1-0"):
+        assert program.poll() is None
         time.sleep(0.05)
     program.send_signal(signal.SIGTERM)
     assert program.wait(300) == 128 + signal.SIGTERM
