@@ -92,7 +92,7 @@ def work(argv, runs):
         cli.train(run, BAR.get(config.env))
     except Paused:
         print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; to go on from there:\n"
-              f"  {cli.again(argv)}")
+              f"  {cli.again(argv, run)}")
     picture(config, run.folder)
 
 

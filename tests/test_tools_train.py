@@ -6,7 +6,9 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from dreamer.tools.dream import DreamOptions
 from dreamer.tools.evaluate import EvaluateOptions
 from dreamer.tools.services import ServiceOptions
 from dreamer.tools.train import TrainOptions, read
-from dreamer.training import checkpoint, envs
+from dreamer.training import checkpoint, cli, envs
 from dreamer.training.cli import read_flags
 from toys import TINY
 
@@ -345,7 +347,14 @@ def test_a_half_of_the_algorithm_goes_on_from_its_own_source_only(mode, source, 
         train("--mode world-model --env CartPole-v1 --output here")
 
 
-def test_a_configuration_in_a_file_never_begins_a_run_anew():
+def test_what_a_run_leaves_behind_and_says_goes_on_with_it():
+    """A run that was begun anew must not be begun anew by the file it leaves, nor by the command that it names."""
+    train("--env CartPole-v1 --output here --no-resume")
+    assert yaml.safe_load(Path("here/config.yaml").read_text())["resume"] is True
     Path("mine.yaml").write_text("env: CartPole-v1\nresume: false\n")
-    assert read(["train", "--config", "mine.yaml"]).config.resume
-    assert not read(["train", "--config", "mine.yaml", "--no-resume"]).config.resume
+    run = SimpleNamespace(config=read(["train", "--config", "mine.yaml"]).config)
+    assert not run.config.resume
+    assert cli.again(["train", "--config", "mine.yaml"], run).endswith("train --config mine.yaml --resume")
+    assert cli.again(["train", "--no-resume"], run).endswith("train")
+    run.config = replace(run.config, resume=True)
+    assert cli.again(["train", "--seed", "1"], run).endswith("train --seed 1")

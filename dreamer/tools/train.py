@@ -49,7 +49,7 @@ def read(argv):
     if given.get("checkpoint"):
         values |= {**modes.load(locate(given["checkpoint"]))["config"], "output": "", "resume": True}
     if given.get("config"):
-        values |= yaml_config.read(given["config"]) | {"resume": True}     # a file says what to train, not to begin anew
+        values |= yaml_config.read(given["config"])
     defaults = cli.with_recipe(yaml_config.complete(values), given.get("recipe"))
     flags = Flags(TrainOptions(), ServiceOptions(), defaults)
     flags = cli.ask_tyro(flags, argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
@@ -107,5 +107,5 @@ def watchers(flags, argv):
     def keep_config(run, event, values):
         if event == "start":            # not before: a folder that holds another run is refused first
             head = f"mode: {flags.tool.mode}\n{cli.command_line(argv)}"
-            yaml_config.save(run.folder / "config.yaml", flags.config, head)
+            yaml_config.save(run.folder / "config.yaml", replace(flags.config, resume=True), head)     # to repeat, or to go on
     return (keep_config, *services(flags.service))

@@ -214,9 +214,11 @@ def guarded(work, argv=None):
         return interrupted(runs[-1] if runs else None, argv)
 
 
-def again(argv):
-    """What to type to go on with a run: its command line, but for --no-resume, which would delete what there is."""
-    return command_line([word for word in argv if word != "--no-resume"])
+def again(argv, run):
+    """What to type to go on with a run: its command line, but for a --no-resume, which would delete what there is."""
+    words = [word for word in argv if word != "--no-resume"]
+    from_file = not run.config.resume and len(words) == len(argv)
+    return command_line([*words, "--resume"] if from_file else words)
 
 
 def command_line(argv):
@@ -237,7 +239,7 @@ def interrupted(run, argv):
         print("\nstopped", file=sys.stderr)
         return INTERRUPTED
     where = f"the checkpoint of step {run.saved_at}" if run.saved_at else "the beginning (there is no checkpoint yet)"
-    print(f"\nstopped at step {run.step}. To go on from {where}:\n  {again(argv)}", file=sys.stderr)
+    print(f"\nstopped at step {run.step}. To go on from {where}:\n  {again(argv, run)}", file=sys.stderr)
     return INTERRUPTED
 
 
