@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import torch
 
 from benchmarks import pixels, throughput
@@ -48,5 +47,5 @@ def test_quick_benchmark_says_everything(tmp_path, capsys):
     assert set(found["acting"]) == {"act_ms", "update_ms", "ratio"}
     assert set(found["sweep"]) == {"batch_size", "batch_length", "size"}
     assert set(found["pixels"]["cpu"]) == {"update_ms", "networks_ms", "convolutions_ms", "ratio", "share"}
-    assert 0 < found["pixels"]["cpu"]["share"] < np.inf and "with pictures, cpu: one update" in said
+    assert 0 < found["pixels"]["cpu"]["share"] < 2 and "with pictures, cpu: one update" in said
     assert "update / floor" in said and "acting in one environment" in said

@@ -407,6 +407,7 @@ def test_runs_of_another_length_and_damaged_ones_are_named_and_left_out(tmp_path
     write(runs / "a", summary(0.9))
     ablation_study.publish(runs, assets, {DOORKEY: 40})
     write(runs / "trial", {**summary(0.1), "steps": 20})
+    write(runs / "painted", {**summary(0.1, task=f"{DOORKEY}-pixels"), "steps": 20})
     (runs / "broken").mkdir()
     (runs / "broken" / "summary.json").write_text('{"task": ')
     capsys.readouterr()

@@ -355,6 +355,7 @@ def test_what_a_run_leaves_behind_and_says_goes_on_with_it():
     run = SimpleNamespace(config=read(["train", "--config", "mine.yaml"]).config)
     assert not run.config.resume
     assert cli.again(["train", "--config", "mine.yaml"], run).endswith("train --config mine.yaml --resume")
+    assert cli.again(["train", "--config", "mine.yaml", "--no-resume"], run).endswith("train --config mine.yaml --resume")
     assert cli.again(["train", "--no-resume"], run).endswith("train")
     run.config = replace(run.config, resume=True)
     assert cli.again(["train", "--seed", "1"], run).endswith("train --seed 1")

@@ -421,5 +421,6 @@ def test_the_table_fits_a_terminal_of_80_columns_and_success_has_three_decimals(
     jobs, _ = experiments.plan(["02_dreamer_cartpole", "07_dreamer_minigrid"], tmp_path)
     lines = [{"step": 700_000, "updates": 60_000, "return": 0.0413, "seconds": 3600.0}] * len(jobs)
     head, *rows = live.table(jobs, lines, 2)
-    assert all(len(row) < 80 for row in rows) and len({row.index(" / ") for row in rows}) > 0
+    assert all(len(row) < 80 for row in rows)
+    assert len({row.index(whole) + len(whole) for row, job in zip(rows, jobs) for whole in [f" / {job.config.steps:,}"]}) == 1
     assert rows[0].split()[-2:] == ["0.0", "waiting"] and rows[-1].split()[-2:] == ["0.041", "waiting"]

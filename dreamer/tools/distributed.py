@@ -131,17 +131,17 @@ class RankRun(Run):
     def take_up(self):
         """Rank 0 finds the checkpoint, the others the replay buffers that belong to it; all take the model of rank 0."""
         if not self.rank:
+            super().take_up()
             if not self.config.resume:          # also those of ranks that take no part any more
                 for file in self.folder.glob("rank-*/rows-*.pt"):
                     file.unlink()
-            super().take_up()
             self.check_ranks()
         self.saved_at, self.began = said_by_rank_0((self.saved_at, self.began))
+        follow_rank_0(self.learner)
         if self.rank:
             if self.saved_at:
                 self.restore_rows()
             self.remove_rows()
-        follow_rank_0(self.learner)
 
     def check_ranks(self):
         """Raise CheckpointError unless the checkpoint was written by as many ranks."""
@@ -190,7 +190,7 @@ def work(argv, runs):
     except KeyboardInterrupt:
         if run and not run.rank:
             print(f"\nstopped at step {run.step}; to go on from step {run.saved_at}:\n  "
-                  f"{command.replace(' --no-resume', '')}", file=sys.stderr)
+                  f"{command.replace(' --no-resume', '').replace(' --no_resume', '')}", file=sys.stderr)
         sys.exit(130)
     if not run.rank:
         report(summary, run.folder)

@@ -12,7 +12,7 @@ from ..config import Config
 from ..distributions import Draw
 from ..training import checkpoint, cli
 from ..training.loop import derived_seed
-from ..training.offline import train_world_model
+from ..training.offline import check_enough, train_world_model
 from ..training.paths import shown
 from ..training.records import versions, write_summary
 from ..training.validate import ConfigError, flag
@@ -52,10 +52,15 @@ def check_same(config, saved):
 
 
 def claim(run, source=None):
-    """Write down which checkpoint the run begins from. Raises ConfigError if the one in its folder began from another."""
+    """Write down which checkpoint the run begins from, when nothing else can be refused any more.
+
+    Raises ConfigError if the run in its folder began from another.
+    """
     mark = run.folder / "source.txt"
     mine = checkpoint.fingerprint(source) if source else ""
-    if run.config.resume and checkpoint.exists(run.checkpoint):
+    if not run.config.resume:
+        checkpoint.remove(run.checkpoint)
+    if checkpoint.exists(run.checkpoint):
         if mine != (mark.read_text(encoding="utf-8") if mark.exists() else ""):
             raise ConfigError(f"{shown(run.folder)} holds a run that began from another checkpoint, or from another state of it; "
                               "use another --output folder, or --no-resume to start anew")
@@ -79,9 +84,11 @@ def take_rows(run, saved):
 def world_model(run, source=None):
     """Train the world model on config.steps random steps, or on the rows of the checkpoint at `source`; report, write
     summary.json."""
-    claim(run, source)
     if source:
         take_rows(run, load(source))
+    check_enough(run)
+    claim(run, source)
+    if source:
         run.envs.steps = run.config.steps       # `train_world_model` has nothing to collect
     try:
         agent = train_world_model(run).cpu()
@@ -169,9 +176,9 @@ def dream(run, source):
     updates: curves of this mode and of a whole run have the same axis.
     """
     saved = load(source)
-    claim(run, source)
     take_rows(run, saved)
     take_world_model(run.learner, saved)
+    claim(run, source)
     del saved                           # the rows are in memory once more
     run.collector = Idle(run.envs)
     summary = run.train()

@@ -216,8 +216,8 @@ def guarded(work, argv=None):
 
 def again(argv, run):
     """What to type to go on with a run: its command line, but for a --no-resume, which would delete what there is."""
-    words = [word for word in argv if word != "--no-resume"]
-    from_file = not run.config.resume and len(words) == len(argv)
+    words = [word for word in argv if word not in ("--no-resume", "--no_resume")]
+    from_file = "--config" in words and not run.config.resume           # which may say resume: false
     return command_line([*words, "--resume"] if from_file else words)
 
 

@@ -13,22 +13,29 @@ def random_only(config):
     return replace(config, prefill=config.steps - learning)
 
 
+def check_enough(run):
+    """Raise ConfigError if the steps are less than one sequence and no rows are there already."""
+    config = run.config
+    least = config.envs * (config.batch_length + 1)
+    if config.steps < least and not len(run.replay):
+        run.envs.close()
+        raise ConfigError(f"--steps {config.steps} is less than one sequence{' in each environment' * (config.envs > 1)}; "
+                          f"use at least {least}")
+
+
 def train_world_model(run):
     """Fill the replay buffer of `run` with config.steps random steps, then train on it at the usual ratio.
 
-    As many updates as a lesson of these steps would make. Resumes from the checkpoint, if there is one.
+    As many updates as a lesson of these steps would make, and not less for few of them (`random_only`). Resumes from the checkpoint, if there is one.
     Returns the averaged agent, of which only the world model has learned anything. Raises ConfigError if the steps
     are less than one sequence.
     """
     config, learner = run.config, run.learner
+    check_enough(run)
     run.take_up()
     run.collector.begin()
     while run.step < config.steps:
         run.collector.step(random=True)
-    if not run.replay.windows().any():
-        run.envs.close()
-        raise ConfigError(f"--steps {config.steps} is less than one sequence{' in each environment' * (config.envs > 1)}; "
-                          f"use at least {config.envs * (config.batch_length + 1)}")
     if run.began is None:
         run.began = run.step
         run.measure()

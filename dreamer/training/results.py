@@ -89,7 +89,7 @@ def begun(job):
 def merge(stored, fresh):
     """Stored results, with the fresh entries in place of those of the same task and seed.
 
-    Of a task with a finished run nothing is kept as unfinished.
+    Of a lesson's task with a finished run nothing is kept as unfinished.
     """
     merged = dict(stored)
     for lesson, entries in fresh.items():

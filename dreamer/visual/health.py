@@ -73,7 +73,7 @@ def open_loop_error(agent, episodes, draw):             # part (a)
     """Error 1 ... H steps ahead of the mean of SAMPLES dreams: a list, in standard deviations.
 
     Beside it "no change", and "eyes open": the error of the same rows after looking at them, the least there can be.
-    None if the task shows no floats. Numbers that never change in these episodes do not count.
+    Numbers that never change in these episodes do not count; None if there are no others, or no floats at all.
     """
     if "vector" not in episodes[0].obs:
         return None
@@ -83,6 +83,8 @@ def open_loop_error(agent, episodes, draw):             # part (a)
     truth, same = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)[0]     # (B, H, V)
     scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)                       # (V,)
     alive = scale > 1e-6
+    if not alive.any():
+        return None
     named = {"model": said, "no change": same, "eyes open": seen}
     return {name: error(x[..., alive], truth[..., alive], scale[alive]).tolist() for name, x in named.items()}
 
@@ -196,7 +198,7 @@ def save(checkup, path, title=""):
 def draw_open_loop(ax, part):
     ax.set_title("(a) open-loop error, held-out episodes", loc="left")
     if part is None:
-        return ax.text(0.5, 0.5, "this task shows no floats", ha="center", transform=ax.transAxes)
+        return ax.text(0.5, 0.5, "no float changes in these episodes", ha="center", transform=ax.transAxes)
     for name, style, color in (("no change", "--", GREY), ("eyes open", ":", BLUE), ("model", "-", BLUE)):
         ax.plot(range(1, len(part[name]) + 1), part[name], style, color=color, label=name)
     ax.set(xlabel="steps ahead", ylabel="error, in standard deviations",
