@@ -33,17 +33,16 @@ from dreamer.training import paths
 from dreamer.training.cli import guarded, parse_flags, read_flags, start
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
-from dreamer.training.offline import train_world_model
+from dreamer.training.offline import check_enough, train_world_model
 from dreamer.training.records import versions, write_summary
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
-from dreamer.visual.openloop import error, extrapolate, open_loop, segments
+from dreamer.visual.openloop import changing, error, extrapolate, open_loop, segments
 
 TASKS = ("CartPole-v1", "Pendulum-v1")
 DEFAULTS = Config(steps=8000)               # without --env: both tasks
 CONTEXT, HORIZON, SAMPLES = 5, 15, 8        # rows looked at, steps predicted, dreams averaged
 EPISODES, LONGEST, SEGMENTS = 200, 500, 300     # held-out episodes, their longest, segments judged
-STILL = 1e-6                                # a number that deviates by less does not change
 BAR = 1 / 3                                 # largest error, relative to the better of the two baselines
 
 
@@ -58,7 +57,7 @@ def held_out(env_id, seed):
     some = torch.linspace(0, count - 1, min(count, SEGMENTS)).long()        # evenly spread over all episodes
     rows = {k: v[some] if k != "obs" else {name: x[some] for name, x in v.items()} for k, v in rows.items()}
     scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)
-    if not (scale > STILL).any():
+    if not changing(scale).any():
         raise TaskError(f"the observations of {env_id} never change under random actions; there is nothing to predict")
     return rows, scale
 
@@ -71,14 +70,13 @@ def judge(agent, rows, scale, seed):
     said = open_loop(agent, rows, CONTEXT, Draw(torch.Generator().manual_seed(seed)), SAMPLES)
     truth, (same, further) = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)
     predictions = {"model": said["vector"].mean(0), "no change": same, "constant change": further}
-    moves = scale > STILL
-    return said, {name: error(predicted[..., moves], truth[..., moves], scale[moves]).tolist()
-                  for name, predicted in predictions.items()}
+    return said, {name: error(predicted, truth, scale).tolist() for name, predicted in predictions.items()}
 
 
 def train(config, argv, runs):
     """Random data, then the world model: the run and its averaged agent."""
     run = start(config, argv, runs)
+    check_enough(run)
     if not run.envs.spec.vector:
         raise TaskError(f"the observations of {config.env} hold no numbers; this lesson measures errors of numbers")
     return run, train_world_model(run).cpu()

@@ -100,7 +100,8 @@ def store(entries):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=sorted({r[1] for r in RUNS}), choices=sorted({r[1] for r in RUNS}), help="tasks to run")
+    tasks = sorted({r[1] for r in RUNS})
+    parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks, help="tasks to run")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to this, less one")
     parser.add_argument("--save", type=Path, help="write the entries to this file as well")
     options = parser.parse_args(argv)

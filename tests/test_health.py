@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from dreamer.agent import Agent
 from dreamer.distributions import Draw, latent_kl
@@ -197,3 +198,12 @@ def test_of_a_world_model_alone_the_kl_is_drawn_over_its_updates(agent, tmp_path
     assert (health.kl(agent, walk, file)["step"], health.kl(agent, walk, file)["over"]) == ([50, 100], "updates")
     file.write_text("".join(json.dumps({"step": 10 * n, "updates": n, "kl": 2.0}) + "\n" for n in (50, 100)))
     assert (health.kl(agent, walk, file)["step"], health.kl(agent, walk, file)["over"]) == ([500, 1000], "environment steps")
+
+
+def test_where_no_number_changes_there_is_no_error_and_the_panel_says_so(agent):
+    still = episode([0.0] * 40, True)
+    still.obs["vector"][:] = 3.0
+    assert health.open_loop_error(agent, [still], draw()) is None
+    axis = Figure().subplots()
+    health.draw_open_loop(axis, None)
+    assert axis.texts[0].get_text() == "no float changes in these episodes"

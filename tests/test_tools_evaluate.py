@@ -16,7 +16,7 @@ from PIL import Image
 import toys
 from dreamer.__main__ import main
 from dreamer.agent import Agent
-from dreamer.tools.evaluate import report
+from dreamer.tools.evaluate import EvaluateOptions, film, report
 from dreamer.training import checkpoint, envs
 from dreamer.training.evaluate import evaluate
 from dreamer.training.loop import derived_seed
@@ -235,3 +235,11 @@ def test_pictures_are_shown_beside_the_dreamed_ones(capsys):
 def test_episodes_that_are_too_short_to_dream_of_are_refused(capsys):
     save_agent("a.pt")
     assert "nothing is left to dream of" in say(capsys, "dream a.pt --context 50", 1)
+
+
+def test_the_film_is_of_other_episodes_than_the_numbers(monkeypatch):
+    """Trailing zeros do not change a seed: the first film was of the first episode that had been judged."""
+    seeds = []
+    monkeypatch.setattr("dreamer.tools.evaluate.play", lambda agent, env, count, seed, *others, **how: seeds.append(seed) or ())
+    list(film(None, TASK, EvaluateOptions(run="x", record="x.gif", seed=3), "cpu"))
+    assert len({*seeds, derived_seed(3, 6)}) == 4

@@ -359,3 +359,17 @@ def test_what_a_run_leaves_behind_and_says_goes_on_with_it():
     assert cli.again(["train", "--no-resume"], run).endswith("train")
     run.config = replace(run.config, resume=True)
     assert cli.again(["train", "--seed", "1"], run).endswith("train --seed 1")
+
+
+def test_a_refused_start_deletes_nothing_and_leaves_the_mark_of_the_source(source, capsys):
+    saved = checkpoint.load(source / "checkpoint.pt")
+    for name, changes in (("a.pt", {}), ("b.pt", {"updates": saved["updates"] + 1})):
+        checkpoint.save(name, {**saved, **changes})
+    train("--mode dream --output here --checkpoint a.pt")
+    train("--mode dream --output here --checkpoint b.pt --no-resume --envs 2", code=2)
+    train("--mode dream --output here --checkpoint a.pt")
+    train("--mode world-model --env CartPole-v1 --output model")
+    before = Path("model/checkpoint.pt").read_bytes()
+    train("--mode world-model --env CartPole-v1 --output model --no-resume --steps 3", code=2)
+    assert "less than one sequence" in capsys.readouterr().err
+    assert Path("model/checkpoint.pt").read_bytes() == before and Path("model/summary.json").exists()

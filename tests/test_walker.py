@@ -336,3 +336,11 @@ def test_an_episode_that_ends_while_it_is_looked_at_cannot_be_dreamed_on(tiny_si
     agent, e = toy_agent("CartPole-v1"), record(None, "CartPole-v1", 1, 0, longest=4)[0]
     with pytest.raises(TaskError, match="an episode of 5 rows is too short for a dream after 5 rows"):
         triptych.dream(agent, e, 5, 20, draw())
+
+
+def test_a_dream_that_is_drawn_has_not_seen_what_follows(tiny_size):
+    agent, e = toy_agent("CartPole-v1"), record(None, "CartPole-v1", 1, 3)[0]
+    seen, dreamed = triptych.dream(agent, e, 3, 5, draw())
+    e.obs["vector"][3:] += 9.0
+    later, again = triptych.dream(agent, e, 3, 5, draw())
+    assert torch.equal(dreamed["vector"], again["vector"]) and not torch.equal(seen["vector"], later["vector"])

@@ -116,7 +116,8 @@ class RankRun(Run):
 
     def restore_rows(self):
         saved = checkpoint.load(self.rows_file())
-        checkpoint.restore_draw(self.learner, saved["draw"], self.records.say)
+        seed = derived_seed(self.config.seed, 9, self.learner.updates)
+        checkpoint.restore_draw(self.learner, saved["draw"], seed, self.records.say)
         self.replay.load_state_dict(saved["replay"])
         self.collector.load_state_dict(saved["collector"])
         self.records.load_state_dict(saved["records"])

@@ -51,7 +51,7 @@ def check_same(config, saved):
             raise ConfigError(f"the run in --checkpoint has {flag(name)} {theirs}, not {mine}; leave {flag(name)} out")
 
 
-def claim(run, source=None):
+def claim(run, source):
     """Write down which checkpoint the run begins from, when nothing else can be refused any more.
 
     Raises ConfigError if the run in its folder began from another.
@@ -59,7 +59,7 @@ def claim(run, source=None):
     mark = run.folder / "source.txt"
     mine = checkpoint.fingerprint(source) if source else ""
     if not run.config.resume:
-        checkpoint.remove(run.checkpoint)
+        checkpoint.remove(run.checkpoint)       # before the mark changes: a kill must not leave it beside another's checkpoint
     if checkpoint.exists(run.checkpoint):
         if mine != (mark.read_text(encoding="utf-8") if mark.exists() else ""):
             raise ConfigError(f"{shown(run.folder)} holds a run that began from another checkpoint, or from another state of it; "
@@ -86,10 +86,9 @@ def world_model(run, source=None):
     summary.json."""
     if source:
         take_rows(run, load(source))
+        run.envs.steps = run.config.steps       # `train_world_model` has nothing to collect
     check_enough(run)
     claim(run, source)
-    if source:
-        run.envs.steps = run.config.steps       # `train_world_model` has nothing to collect
     try:
         agent = train_world_model(run).cpu()
     except BaseException:

@@ -163,13 +163,13 @@ def check_bytes(path, file):
     file.seek(START)
 
 
-def restore_draw(learner, state, say):
-    """Go on with the random numbers of a checkpoint. Another kind of device has others: they begin anew, and `say` tells."""
+def restore_draw(learner, state, seed, say):
+    """Go on with the random numbers of a checkpoint. Another kind of device has others: from `seed` on, and `say` tells."""
     generator = learner.draw.generator
     if len(state) == len(generator.get_state()):
         generator.set_state(state)
         return
-    generator.manual_seed(learner.config.seed + learner.updates)
+    generator.manual_seed(seed)
     say(f"the checkpoint was written on another kind of device than {learner.device}: other random numbers from here on")
 
 

@@ -251,7 +251,7 @@ class Run:
         learner.average.load_state_dict(saved["average"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.updates, self.evaluations = saved["updates"], saved["evaluations"]
-        checkpoint.restore_draw(learner, saved["draw"], self.records.say)
+        checkpoint.restore_draw(learner, saved["draw"], derived_seed(self.config.seed, 9, learner.updates), self.records.say)
         self.replay.load_state_dict(saved["replay"])
         self.collector.load_state_dict(saved["collector"])
         self.records.load_state_dict(saved["records"])

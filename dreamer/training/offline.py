@@ -14,7 +14,7 @@ def random_only(config):
 
 
 def check_enough(run):
-    """Raise ConfigError if the steps are less than one sequence and no rows are there already."""
+    """Raise ConfigError, before anything is deleted, if the steps are less than one sequence and no rows are there already."""
     config = run.config
     least = config.envs * (config.batch_length + 1)
     if config.steps < least and not len(run.replay):
@@ -26,12 +26,10 @@ def check_enough(run):
 def train_world_model(run):
     """Fill the replay buffer of `run` with config.steps random steps, then train on it at the usual ratio.
 
-    As many updates as a lesson of these steps would make, and not less for few of them (`random_only`). Resumes from the checkpoint, if there is one.
-    Returns the averaged agent, of which only the world model has learned anything. Raises ConfigError if the steps
-    are less than one sequence.
+    As many updates as a lesson of these steps would make, and not less for few of them (`random_only`). Resumes from
+    the checkpoint, if there is one. Returns the averaged agent, of which only the world model has learned anything.
     """
     config, learner = run.config, run.learner
-    check_enough(run)
     run.take_up()
     run.collector.begin()
     while run.step < config.steps:

@@ -20,7 +20,7 @@ from ..training.guard import TaskError
 from ..world_model.model import kl_losses
 from ..world_model.rssm import features
 from .episodes import observe, record
-from .openloop import decode, error, extrapolate, open_loop, segments
+from .openloop import changing, decode, error, extrapolate, open_loop, segments
 
 CONTEXT, HORIZON, SAMPLES = 5, 15, 4        # rows looked at, steps ahead, dreams averaged
 WINDOWS, ENDS, STARTS = 400, 6000, 400      # at most so many windows for (a), for (c), starts of dreams for (d)
@@ -82,11 +82,10 @@ def open_loop_error(agent, episodes, draw):             # part (a)
     seen = decode(agent, *observe(agent, rows["obs"], rows["prev_action"], draw)[:2])["vector"][:, CONTEXT:]
     truth, same = rows["obs"]["vector"][:, CONTEXT:], extrapolate(rows, CONTEXT)[0]     # (B, H, V)
     scale = torch.cat([e.obs["vector"] for e in episodes]).std(0)                       # (V,)
-    alive = scale > 1e-6
-    if not alive.any():
+    if not changing(scale).any():
         return None
     named = {"model": said, "no change": same, "eyes open": seen}
-    return {name: error(x[..., alive], truth[..., alive], scale[alive]).tolist() for name, x in named.items()}
+    return {name: error(x, truth, scale).tolist() for name, x in named.items()}
 
 
 def kl(agent, walk, metrics=None):                      # part (b)
@@ -96,7 +95,8 @@ def kl(agent, walk, metrics=None):                      # part (b)
         each = torch.cat([kl_losses(logits, rssm.prior(deter), rssm.mix, 0.0)[2] for deter, _, logits in walk])
     text = Path(metrics).read_text(encoding="utf-8") if metrics and Path(metrics).exists() else ""
     lines = [line for line in map(json.loads, text.splitlines()) if "kl" in line]   # none before the first update
-    over = "updates" if len(lines) > 1 and lines[0]["step"] == lines[-1]["step"] else "step"       # a world model alone takes its steps first
+    # A world model alone has taken all its steps before the first update.
+    over = "updates" if len(lines) > 1 and lines[0]["step"] == lines[-1]["step"] else "step"
     return {"free nats": world.free_nats, "held out": each.tolist(), "held out mean": float(each.mean()),
             "over": "environment steps" if over == "step" else over,
             "step": [line[over] for line in lines], "kl": [line["kl"] for line in lines]}

@@ -73,7 +73,16 @@ def extrapolate(rows, context):
     return last.expand(-1, ahead.shape[1], -1), last + ahead * change
 
 
+def changing(scale):
+    """Which of V numbers change at all, by their deviations: (V,) -> (V,) bool."""
+    return scale > 1e-6
+
+
 def error(predicted, truth, scale):
-    """Root mean square error over segments and numbers, each number in units of `scale` (V,): (..., H, V) -> (H,)."""
-    squared = ((predicted - truth) / scale) ** 2
+    """Root mean square error over segments and numbers, each number in units of `scale` (V,): (..., H, V) -> (H,).
+
+    Numbers that do not change (`changing`) do not count.
+    """
+    moves = changing(scale)
+    squared = ((predicted - truth)[..., moves] / scale[moves]) ** 2
     return squared.flatten(0, -3).mean((0, -1)).sqrt()

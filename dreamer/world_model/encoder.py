@@ -1,8 +1,8 @@
 """Step 3: observation -> token, the embedding that the posterior sees (Eq. 1, "encoder").
 
 Inside the package every observation is a dict with up to three entries:
-  vector   float (..., V)           all float keys, concatenated in alphabetical order
-  symbols  int   (..., M)           all discrete keys; each becomes a one-hot
+  vector   float (..., V)                  all float keys, concatenated in alphabetical order
+  symbols  int   (..., M)                  all discrete keys; each becomes a one-hot
   image    uint8 (..., 64, 64, channels)   all pictures, concatenated along their channels
 """
 
