@@ -366,7 +366,9 @@ def test_a_refused_start_deletes_nothing_and_leaves_the_mark_of_the_source(sourc
     for name, changes in (("a.pt", {}), ("b.pt", {"updates": saved["updates"] + 1})):
         checkpoint.save(name, {**saved, **changes})
     train("--mode dream --output here --checkpoint a.pt")
+    begun = Path("here/checkpoint.pt").read_bytes()
     train("--mode dream --output here --checkpoint b.pt --no-resume --envs 2", code=2)
+    assert Path("here/checkpoint.pt").read_bytes() == begun
     train("--mode dream --output here --checkpoint a.pt")
     train("--mode world-model --env CartPole-v1 --output model")
     before = Path("model/checkpoint.pt").read_bytes()
