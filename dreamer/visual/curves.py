@@ -27,7 +27,7 @@ def draw(axis, lesson, task, entries, references):
     episodes = entries[0]["config"]["eval_episodes"]
     axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
              ylabel=f"{'return, mean' if lesson.bar.success is None else 'success'} of {episodes} greedy episodes")
-    axis.legend(fontsize=7, framealpha=0.85, edgecolor="none")
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))     # beside it: no curve runs there
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -35,7 +35,7 @@ def plot(tasks, path, columns=2):
     """One picture of small multiples, one for each of `tasks` (see results.acting)."""
     columns = min(columns, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure((5.2 * columns, 3.6 * rows), layout="constrained")
+    figure = Figure((6.4 * columns, 3.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, task in zip(axes, tasks):
         draw(axis, *task)
