@@ -66,7 +66,10 @@ def score(agent, task, episodes, seed):
 
 
 def run(lesson, task, algorithm, settings, envs, published, seed):
-    """Train for the lesson's steps, evaluating as often as the lesson does. Returns an entry for assets/results.json."""
+    """Train for the lesson's steps, and on to the end of a block of them (256 on CartPole); evaluate as often as the lesson does.
+
+    Returns an entry for assets/results.json.
+    """
     from stable_baselines3.common.callbacks import EveryNTimesteps, BaseCallback
 
     class Evaluate(BaseCallback):
@@ -79,8 +82,9 @@ def run(lesson, task, algorithm, settings, envs, published, seed):
     agent.learn(budget.steps, callback=EveryNTimesteps(budget.eval_every, Evaluate()))
     seconds = time.monotonic() - started
     returns = score(agent, task, budget.final_episodes, 1_000_000 + seed)
-    print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {budget.steps} steps, {seconds:.0f} s", flush=True)
-    return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps, "final": {"greedy": returns},
+    print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {agent.num_timesteps} steps, {seconds:.0f} s", flush=True)
+    return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps,
+            "steps_trained": agent.num_timesteps, "final": {"greedy": returns},
             "curve": curve, "seconds": round(seconds), "published_steps": published, "settings": settings, "envs": envs,
             "command": f"python benchmarks/model_free.py --tasks {task}",
             "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}}
