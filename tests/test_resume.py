@@ -353,3 +353,28 @@ def test_a_longer_run_does_not_pass_as_a_shorter_one(uninterrupted, trained):
     with pytest.raises(ConfigError, match="holds a run of 64 steps, not 40; use another --output folder, or --no-resume"):
         Run(short(output=str(trained.parent), steps=40)).train()
     assert Run(short(output=str(trained.parent))).train()["steps"] == 64
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_of_two_runs_in_one_folder_the_later_to_save_gives_way(resume, tmp_path):
+    """It ends with a sentence and overwrites nothing; the other goes on to its end."""
+    def other_run(run, event, values):
+        if event == "save" and not others:
+            others.append(Run(short(output=str(tmp_path), resume=resume)))
+            others[0].train()
+    others = []
+    late = Run(short(output=str(tmp_path)), watchers=[other_run])
+    with pytest.raises(CheckpointError, match="another process has written .*checkpoint.pt since .* two --output folders"):
+        late.train()
+    assert late.saved_at < late.step < 64 and checkpoint.load(tmp_path / "checkpoint.pt")["saved_at"] == 64
+    assert Run(short(output=str(tmp_path))).train()["steps"] == 64
+
+
+def test_a_checkpoint_that_someone_deletes_does_not_stop_a_run(uninterrupted, tmp_path):
+    def delete(run, event, values):
+        if event == "save":
+            run.checkpoint.unlink()
+    run = Run(short(output=str(tmp_path)), watchers=[delete])
+    run.train()
+    assert run.step == 64 and not run.checkpoint.exists()
+    assert all(torch.equal(a, b) for a, b in zip(held_rows(run)[0].values(), held_rows(uninterrupted)[0].values()))

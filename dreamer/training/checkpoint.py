@@ -84,7 +84,10 @@ class Digester:
 
 
 def save(path, state, keep=None):
-    """Write `state` (tensors and plain Python values) to `path`, atomically (see `replacing`). Raises OSError."""
+    """Write `state` (tensors and plain Python values) to `path`, atomically (see `replacing`). Raises OSError.
+
+    Returns the new file's fingerprint.
+    """
     with replacing(path, keep) as file:
         file.write(MAGIC + b"0" * DIGEST + b"\n")
         digester = Digester(file)
@@ -94,6 +97,7 @@ def save(path, state, keep=None):
             raise error.__context__ or error from None
         file.seek(len(MAGIC))
         file.write(digester.digest.hexdigest().encode())
+    return digester.digest.hexdigest()
 
 
 def load(path):
@@ -123,6 +127,21 @@ def fingerprint(path):
             return file.read(START)[len(MAGIC):].decode(errors="replace").strip()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def mark(path):
+    """The fingerprint of the checkpoint at `path`, "" if there is none."""
+    return fingerprint(path) if path.exists() else ""
+
+
+def check_own(path, mine):
+    """Refuse to overwrite what another process has written: two runs in one folder would undo each other's work.
+
+    mine: the `mark` of what this run last read from `path` or wrote there. Raises CheckpointError.
+    """
+    if mark(path) not in (mine, ""):
+        raise CheckpointError(f"another process has written {path} since this one last used it, and this one stops for it; "
+                              "two runs at a time need two --output folders")
 
 
 def load_last(path):

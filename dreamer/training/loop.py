@@ -72,6 +72,7 @@ class Run:
             compile_losses(self.learner, self.records.say)
         self.evaluations = []
         self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint
+        self.written = ""                       # what tells that checkpoint from others
 
     @property
     def step(self):
@@ -209,10 +210,12 @@ class Run:
         self.save()
 
     def save(self):
-        """Write the checkpoint. Raises OSError, or DivergenceError: what has diverged never replaces what is sound."""
+        """Write the checkpoint. Raises OSError, CheckpointError if another process has written there, or DivergenceError:
+        what has diverged never replaces what is sound."""
         self.records.means(self.step)
+        checkpoint.check_own(self.checkpoint, self.written)
         learner = self.learner
-        checkpoint.save(self.checkpoint, {
+        self.written = checkpoint.save(self.checkpoint, {
             "config": asdict(self.config), "agent": learner.agent.state_dict(),
             "average": learner.average.state_dict(), "optimizer": learner.optimizer.state_dict(),
             "updates": learner.updates, "draw": learner.draw.generator.get_state(),
@@ -229,6 +232,7 @@ class Run:
             (self.folder / "summary.json").unlink(missing_ok=True)
         elif checkpoint.exists(self.checkpoint):
             self.load()
+        self.written = checkpoint.mark(self.checkpoint)
         self.tell("start", {"step": self.step})
 
     def load(self):
