@@ -128,6 +128,14 @@ def test_one_rank_is_a_run_like_any_other(alone):
         distributed.RankRun(tiny(output="one", **options)).train()
 
 
+def test_no_resume_deletes_the_rows_of_ranks_that_take_no_part_any_more(alone):
+    former = Path("one/rank-7/rows-000000000060.pt")
+    former.parent.mkdir(parents=True)
+    former.touch()
+    distributed.RankRun(tiny(output="one", resume=False, steps=30, final_episodes=1)).take_up()
+    assert not former.exists()
+
+
 # ------------------------------------------------------------------ the command
 
 def started(folder, rank, port, *flags):
