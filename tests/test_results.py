@@ -237,7 +237,7 @@ def test_publish_fills_only_the_blocks_whose_markers_exist(tmp_path):
     readme = "a\n{}\nold\n{}\nb\n".format(*results.markers("budgets"))
     text = publish(tmp_path, stored, readme)
     assert text == readme.replace("old", tables.budgets()) and "| 02 | CartPole-v1 | 1m | 1 | 8,000 | 128 | 3,501 |" in text
-    assert "| 07 | MiniGrid-FourRooms-v0 | 1m | 16 | 960,000 | 16 | 59,938 |" in text
+    assert "| 07 | MiniGrid-FourRooms-v0 | 1m | 16 | 1,600,000 | 16 | 99,938 |" in text
     assert publish(tmp_path, stored, "nothing\n") == "nothing\n"
     assert publish(tmp_path, stored, results.markers("results")[0]) == results.markers("results")[0]
 

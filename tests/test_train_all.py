@@ -419,7 +419,7 @@ def test_quick_runs_a_real_lesson_and_touches_nothing_of_the_course(tmp_path, ca
 
 def test_the_table_fits_a_terminal_of_80_columns_and_success_has_three_decimals(tmp_path):
     jobs, _ = experiments.plan(["02_dreamer_cartpole", "07_dreamer_minigrid"], tmp_path)
-    lines = [{"step": 700_000, "updates": 60_000, "return": 0.0413, "seconds": 3600.0}] * len(jobs)
+    lines = [{"step": 1_400_000, "updates": 60_000, "return": 0.0413, "seconds": 3600.0}] * len(jobs)
     head, *rows = live.table(jobs, lines, 2)
     assert all(len(row) < 80 for row in rows)
     assert len({row.index(whole) + len(whole) for row, job in zip(rows, jobs) for whole in [f" / {job.config.steps:,}"]}) == 1

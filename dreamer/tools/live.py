@@ -29,8 +29,9 @@ def duration(seconds):
 def table(jobs, lines, side_by_side):
     """Head and one line for each job: lesson, task, seed, step, return of training episodes, time left."""
     left = experiments.time_left(jobs, lines, side_by_side)[0]
-    widths = [max(map(len, texts)) for texts in (("lesson", *map(short, jobs)), ("task", *(job.task for job in jobs)))]
-    head = f"{'lesson':<{widths[0]}} {'task':<{widths[1]}} seed {'step':>17} {'return':>8}  left"
+    ends = (f"{end(job):,} / {end(job):,}" for job in jobs)
+    widths = [max(map(len, texts)) for texts in (("lesson", *map(short, jobs)), ("task", *(job.task for job in jobs)), ("step", *ends))]
+    head = f"{'lesson':<{widths[0]}} {'task':<{widths[1]}} seed {'step':>{widths[2]}} {'return':>8}  left"
     return [head, *(row(*parts, *widths) for parts in zip(jobs, lines, left, map(short, jobs)))]
 
 
@@ -39,13 +40,17 @@ def short(job):
     return job.lesson.number if job.name == job.lesson.name else job.name
 
 
-def row(job, line, left, name="", width=24, task_width=16):
-    """A lesson without behaviour is at its last step when training begins: there updates are counted."""
-    at, whole = (line.get("step", 0), job.config.steps) if job.lesson.acts else (line.get("updates", 0), job.updates)
+def end(job):
+    """The number of steps of a run. A lesson without behaviour is at its last step when training begins: there updates are counted."""
+    return job.config.steps if job.lesson.acts else job.updates
+
+
+def row(job, line, left, name="", width=24, task_width=16, step_width=17):
+    at = line.get("step" if job.lesson.acts else "updates", 0)
     score = line.get("return") if job.lesson.acts else None
     digits = 3 if job.lesson.acts and job.lesson.bar.success is not None else 1
     state = duration(left) if job.state == "running" and left is not None else job.state
-    return (f"{name or job.name:<{width}} {job.task:<{task_width}} {job.seed:>4} {f'{at:,} / {whole:,}':>17} "
+    return (f"{name or job.name:<{width}} {job.task:<{task_width}} {job.seed:>4} {f'{at:,} / {end(job):,}':>{step_width}} "
             f"{'' if score is None else f'{score:.{digits}f}':>8}  {state}")
 
 
