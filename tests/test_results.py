@@ -286,6 +286,8 @@ def test_scores_in_sentences_are_those_of_the_results():
     lander = stored["06_dreamer_lunar_lander"]
     assert f"{in_order(scores(lander, 'LunarLander-v3'))} at the end" in text
     assert f"(DQN after as many steps: {in_order(scores(stored['references'], 'LunarLander-v3', algorithm='DQN'))})" in text
+    trained, = {e["steps_trained"] for e in stored["references"] if e["task"] == "CartPole-v1"}
+    assert f"(on CartPole for {trained:,}: the library" in text
     rooms = stored["07_dreamer_minigrid"]
     for mode in ("greedy", "sampled"):
         assert f"{in_order(scores(rooms, 'MiniGrid-FourRooms-v0', mode))} % ({mode})" in text

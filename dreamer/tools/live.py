@@ -46,6 +46,7 @@ def end(job):
 
 
 def row(job, line, left, name="", width=24, task_width=16, step_width=17):
+    """A line of the table: where a run is, of how many steps."""
     at = line.get("step" if job.lesson.acts else "updates", 0)
     score = line.get("return") if job.lesson.acts else None
     digits = 3 if job.lesson.acts and job.lesson.bar.success is not None else 1
