@@ -4,7 +4,7 @@ Goal            See that a picture is only another observation: a convolutional 
                 two small networks, and nothing else changes. And learn to train a little at a time.
 Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py, ImageDecoder in decoder.py.
                 Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (it does not work with
-                mujoco 4). Without a screen it draws by EGL or OSMesa, whichever there is: on Debian or Ubuntu
+                mujoco 4). Without a screen it draws by EGL or OSMesa, the first that works: on Debian or Ubuntu
                 apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
 
 Time            From the state vector two hours per seed on one CPU core with --compile, another run beside it (62,000

@@ -143,26 +143,50 @@ def test_without_a_renderer_the_sentence_names_its_package_and_the_state_vector_
     assert "MUJOCO_GL=off" in message[0] and "libosmesa6" in message[0] and "--proprio" in message[0]
 
 
-@pytest.mark.parametrize("libraries, chosen", [
-    ({"libEGL.so.1", "libOpenGL.so.0", "libOSMesa.so.8"}, "egl"), ({"libEGL.so.1", "libGL.so.1"}, "egl"),
-    ({"libEGL.so.1", "libOSMesa.so.8"}, "osmesa"), ({"libOSMesa.so.6"}, "osmesa"), (set(), "off")])
-def test_linux_without_a_screen_takes_the_renderer_that_is_there(libraries, chosen, monkeypatch):
+@needs_suite
+@pytest.mark.parametrize("variable, value", [("MUJOCO_GL", "osmose"), ("__EGL_VENDOR_LIBRARY_FILENAMES", os.devnull), ("DISPLAY", ":7777")])
+def test_a_renderer_that_does_not_work_is_one_sentence_or_passed_over(variable, value):
+    """A name that is none; EGL without a driver; a screen that is not there. Only the first stops the state vector, too."""
+    script = ("from dreamer.training.envs import Environments, TaskError\n"
+              f"for task in ('{PROPRIO}', 'walker_walk'):\n    try:\n        print(Environments(task, 1, 0).reset()[{{'walker_walk': 'image'}}.get(task, 'vector')].shape)\n"
+              "    except TaskError as error:\n        print(error)")
+    clean = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env={**clean, variable: value})
+    vector, image = done.stdout.splitlines()
+    assert "Traceback" not in done.stderr
+    if variable == "MUJOCO_GL":
+        assert "MUJOCO_GL=osmose names a renderer that does not work here" in vector and "MUJOCO_GL=off with --proprio" in vector
+        assert "libosmesa6" in image
+    else:
+        assert vector == "(1, 24)"
+        assert image == "(1, 64, 64, 3)" or "libosmesa6" in image and "--proprio needs no renderer" in image
+
+
+@pytest.mark.parametrize("screen, drawing, chosen", [
+    ("", {"egl", "osmesa", "glfw"}, "egl"), ("", {"osmesa"}, "osmesa"), ("", {"glfw"}, "off"), ("DISPLAY", {"glfw", "egl"}, "glfw"),
+    ("WAYLAND_DISPLAY", {"glfw", "egl"}, "glfw"), ("DISPLAY", {"egl", "osmesa"}, "egl"), ("DISPLAY", set(), "off")])
+def test_linux_takes_the_first_renderer_that_draws(screen, drawing, chosen, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
         monkeypatch.delenv(name, raising=False)
+    if screen:
+        monkeypatch.setenv(screen, ":0")
     monkeypatch.setattr(tasks.sys, "platform", "linux")
-    monkeypatch.setattr(tasks, "there", libraries.__contains__)
+    monkeypatch.setattr(tasks, "draws", drawing.__contains__)
     tasks.choose_renderer()
     assert os.environ["MUJOCO_GL"] == chosen
     monkeypatch.delenv("MUJOCO_GL")
 
 
-@pytest.mark.parametrize("name, value", [("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "wayland-0"), ("MUJOCO_GL", "glfw")])
-def test_a_screen_or_a_choice_is_left_alone(name, value, monkeypatch):
-    for other in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
-        monkeypatch.delenv(other, raising=False)
-    monkeypatch.setenv(name, value)
+def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
+    monkeypatch.setattr(tasks, "draws", lambda renderer: pytest.fail("asked"))
+    monkeypatch.setattr(tasks.sys, "platform", "linux")
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
     tasks.choose_renderer()
-    assert os.environ.get("MUJOCO_GL") == (value if name == "MUJOCO_GL" else None)
+    assert os.environ["MUJOCO_GL"] == "glfw"
+    monkeypatch.setattr(tasks.sys, "platform", "win32")
+    monkeypatch.delenv("MUJOCO_GL")
+    tasks.choose_renderer()
+    assert "MUJOCO_GL" not in os.environ
 
 
 @pytest.mark.parametrize("space, texts", [

@@ -9,9 +9,9 @@ How a task is seen stands in its id, so that checkpoints, folders and evaluation
 sentence, is left out: in Empty, DoorKey, FourRooms and most others it is the same in every episode.
 """
 
-import ctypes
 import os
 import re
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -28,7 +28,9 @@ SUITE = re.compile(r"([a-z]+(?:_[A-Za-z0-9]+)+)(-proprio)?")
 REPEAT = 2              # frames of the suite for which an action is held: an episode of 1000 frames has 500 steps
 SHOWN = 240             # pixels along each side of a picture for people
 RENDERER = ("on Debian or Ubuntu without a screen, apt-get install libosmesa6 is enough (libegl1, libopengl0 and "
-            "libgl1-mesa-dri, or the driver of a GPU, serve as well); --proprio needs no renderer")
+            "libgl1-mesa-dri, or the driver of a GPU, serve as well)")
+TRY_TO_DRAW = ("import mujoco; context = mujoco.GLContext(64, 64); context.make_current(); "
+               "mujoco.MjrContext(mujoco.MjModel.from_xml_string('<mujoco/>'), mujoco.mjtFontScale.mjFONTSCALE_100)")
 
 
 def make(task, render_mode=None):
@@ -47,8 +49,8 @@ def needing(package, command):
     """Raise a TaskError that names the package, and the command that brings it, if it is not there."""
     try:
         yield
-    except ImportError as error:
-        absent = (error.name or "").partition(".")[0] == package
+    except (ImportError, AttributeError, RuntimeError) as error:        # the latter two: of another version
+        absent = isinstance(error, ImportError) and (error.name or "").partition(".")[0] == package
         problem = "is not installed" if absent else f"fails: {first_line(error)}"
         raise TaskError(f"the package {package} {problem} (pip install {command})") from None
 
@@ -92,32 +94,32 @@ class Picture(gym.ObservationWrapper):
 # ------------------------------------------------------------------ the DeepMind Control Suite
 
 def choose_renderer():
-    """Linux without a screen draws by EGL or OSMesa, whichever is there. MUJOCO_GL, read once, overrules."""
-    if not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"))):
+    """On Linux the first that draws: a screen's GLFW, EGL, OSMesa; "off" if none does. MUJOCO_GL, read once, overrules."""
+    if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL"):
         return
-    egl = there("libEGL.so.1") and (there("libOpenGL.so.0") or there("libGL.so.1"))
-    osmesa = there("libOSMesa.so.8") or there("libOSMesa.so.6")
-    os.environ["MUJOCO_GL"] = "egl" if egl else "osmesa" if osmesa else "off"
+    screen = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    os.environ["MUJOCO_GL"] = next(filter(draws, ["glfw"] * screen + ["egl", "osmesa"]), "off")
 
 
-def there(library):
-    try:
-        ctypes.CDLL(library)
-        return True
-    except OSError:
-        return False
+def draws(renderer):
+    """Can MuJoCo draw by it? Asked in a process of its own: a renderer that fails leaves its traces in the one that tried."""
+    environment = {**os.environ, "MUJOCO_GL": renderer}
+    return subprocess.run([sys.executable, "-c", TRY_TO_DRAW], env=environment, capture_output=True).returncode == 0
 
 
 def load_suite():
-    """The module dm_control.suite. Raises TaskError if it or its renderer cannot be loaded."""
+    """The module dm_control.suite. Raises TaskError if it, or the renderer that MUJOCO_GL asks for, cannot be loaded."""
+    asked = os.environ.get("MUJOCO_GL")
     choose_renderer()
     with needing("dm_control", "dm_control==1.0.50 mujoco==3.17.0"):
         try:
             from dm_control import suite
             return suite
-        except (AttributeError, RuntimeError) as error:     # as PyOpenGL and dm_control tell of a missing library
-            chosen = os.environ.get("MUJOCO_GL")
-            raise TaskError(f"no renderer MUJOCO_GL={chosen}: {first_line(error)}; {RENDERER}") from None
+        except (AttributeError, RuntimeError, ImportError) as error:
+            if not asked or getattr(error, "name", None) in ("dm_control", "mujoco"):
+                raise
+            raise TaskError(f"MUJOCO_GL={asked} names a renderer that does not work here: {first_line(error)}; leave it "
+                            f"unset, or MUJOCO_GL=off with --proprio, which draws nothing; {RENDERER}") from None
 
 
 class Suite(gym.Env):
@@ -167,7 +169,7 @@ class Suite(gym.Env):
             return self.env.physics.render(pixels, pixels, camera_id=0)
         except Exception as error:      # each renderer has errors of its own
             raise TaskError(f"it cannot be drawn by MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {first_line(error)}; "
-                            f"{RENDERER}") from None
+                            f"{RENDERER}; --proprio needs no renderer") from None
 
     def render(self):
         return self.draw(SHOWN)
