@@ -292,6 +292,8 @@ def test_figures_are_drawn(cartpole, tmp_path):
     maps.draw_rewards(axes[2], *maps.rewards(cartpole, episodes, 2, 6, draw()))
     maps.draw_values(axes[3], maps.values(cartpole, episodes[0], draw()), "title")
     assert [a.get_title() for a in axes[:2].flat] == list(maps.TASKS["CartPole-v1"].names)
+    room = [a.get_ylim()[1] - a.dataLim.y1 for a in axes[:2].flat] / np.array([np.ptp(a.get_ylim()) for a in axes[:2].flat])
+    assert room[0] > 0.25 > room[1:].max()              # for a legend, in the first panel
     assert axes[2, 0].get_title() == "all real rewards are equal"
     figure.savefig(tmp_path / "figure.png")
 

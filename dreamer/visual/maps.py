@@ -138,6 +138,9 @@ def draw_fan(axes, said, names, which=0):
         axis.axvline(context - 0.5, color="gray", linewidth=0.8, linestyle=":")         # here the eyes close
         axis.set(title=name, xlabel="step")
         axis.spines[["top", "right"]].set_visible(False)
+    first = np.ravel(axes)[0]
+    low, high = first.get_ylim()
+    first.set_ylim(low, high + 0.4 * (high - low))      # room for a legend above curves and band
 
 
 def rewards(agent, episodes, context, horizon, draw, samples=8, most=300):
