@@ -35,24 +35,25 @@ def finish(figure, path):
 # ------------------------------------------------------------------ numbers: symlog and two-hot
 
 def symlog_twohot(path=None, target=30.0):
-    """Left: symlog beside the identity. Right: the two-hot code of `target`, and the mean it stands for."""
-    figure = Figure((WIDTH, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Symlog beside the identity; the two-hot code of `target`, and the mean it stands for; how far apart the bins are."""
+    figure = Figure((WIDTH, 3.3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 1))
     draw_symlog(left)
-    draw_twohot(right, target)
+    draw_twohot(middle, target)
+    draw_bins(right)
     return finish(figure, path)
 
 
 def draw_symlog(axis):
     x = torch.linspace(-30, 30, 601)
     axis.plot(x, x, color=GREY, linestyle="--", label="identity")
-    axis.plot(x, symlog(x), color=BLUE, linewidth=2, label=r"symlog$(x)=\mathrm{sign}(x)\,\ln(1+|x|)$")
-    axis.annotate("near 0: the identity", (0.2, 0.2), (4, -1.9), arrowprops={"arrowstyle": "-", "color": GREY})
-    axis.annotate("far away: a logarithm,\nten times larger adds 2.3", (22, float(symlog(torch.tensor(22.0)))), (6, 0.6),
-                  arrowprops={"arrowstyle": "-", "color": GREY})
-    axis.text(-29, -1.7, "odd: the sign stays")
-    clean(axis, title="symlog tames large numbers", xlabel="x", ylim=(-5, 5))
-    axis.legend(frameon=False, loc="upper left", fontsize=9)
+    axis.plot(x, symlog(x), color=BLUE, linewidth=2, label="symlog")
+    axis.annotate("near 0:\nthe identity", (0.2, 0.2), (11, -1.7), fontsize=9, arrowprops={"arrowstyle": "-", "color": GREY})
+    axis.text(11, 0.1, "far away:\nten times x\nadds 2.3", fontsize=9)
+    axis.text(-30, -1.4, "odd: the\nsign stays", fontsize=9)
+    clean(axis, xlabel="x", ylim=(-5, 5))
+    axis.set_title("symlog(x) = sign(x) ln(1 + |x|)", fontsize=10)
+    axis.legend(frameon=False, loc="lower right", fontsize=9)
 
 
 def draw_twohot(axis, target):
@@ -60,15 +61,26 @@ def draw_twohot(axis, target):
     index, weights = twohot_code(torch.tensor(target), bins)
     near = bins[int(index[0]) - 2:int(index[1]) + 3]                    # six neighbouring bins
     axis.vlines(near, -0.03, 0, color=GREY)
-    axis.vlines(bins[index], 0, weights, color=BLUE, linewidth=9)
-    axis.axvline(target, ymax=0.9, color=ORANGE, linestyle="--", linewidth=1.2)
+    axis.vlines(bins[index], 0, weights, color=BLUE, linewidth=7)
+    axis.axvline(target, ymax=0.88, color=ORANGE, linestyle="--", linewidth=1.2)
     (a, b), (v, w) = bins[index].tolist(), weights.tolist()
-    axis.text(a, v + 0.03, f"{v:.2f} on\nbin {a:.1f}", ha="right")
-    axis.text(b + 0.7, w - 0.1, f"{w:.2f} on\nbin {b:.1f}")
-    axis.text(0.5, 0.93, f"decoded: {v:.2f} · {a:.1f} + {w:.2f} · {b:.1f} = {v * a + w * b:.1f}",
-              color=ORANGE, ha="center", transform=axis.transAxes)
-    clean(axis, title=f"two-hot code of {target:g}", xlabel="value of the bins (ticks: the bins nearby)",
-          ylabel="weight", ylim=(-0.03, 1.15))
+    axis.text(a, v + 0.03, f"{v:.2f} on\nbin {a:.1f}", ha="right", fontsize=9)
+    axis.text(b + 1.0, w - 0.12, f"{w:.2f} on\nbin {b:.1f}", fontsize=9)
+    axis.text(0.5, 0.93, f"{v:.2f} · {a:.1f} + {w:.2f} · {b:.1f} = {v * a + w * b:.1f}",
+              color=ORANGE, ha="center", fontsize=9, transform=axis.transAxes)
+    clean(axis, xlabel="value of the bins (ticks: bins nearby)", ylabel="weight", ylim=(-0.03, 1.15))
+    axis.set_title(f"two-hot code of {target:g}", fontsize=10)
+
+
+def draw_bins(axis):
+    """The bins above 0: each against its distance to the one below. Those under 0 are their mirror."""
+    bins = make_bins()
+    above, apart = bins[len(bins) // 2 + 1:], bins.diff()[len(bins) // 2:]
+    axis.loglog(above, apart, color=BLUE, marker=".", markersize=4, linestyle="")
+    axis.text(0.04, 0.93, f"{len(above)} bins from {above[0]:.2f} to {above[-1]:.1e},\nas many below 0, and 0", va="top",
+              fontsize=9, transform=axis.transAxes)
+    clean(axis, xlabel="value of the bin", ylabel="distance to the bin before", ylim=(None, 3e12))
+    axis.set_title(f"all {len(bins)} bins", fontsize=10)
 
 
 # ------------------------------------------------------------------ open loop
