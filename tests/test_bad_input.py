@@ -111,6 +111,10 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(gym, "make", make)
     message = refusal(TaskError, envs.make, "LunarLander-v3")
     assert "LunarLander-v3" in message and "Box2D is not installed" in message and "gymnasium[box2d]" in message
+    def other(name):
+        raise gym.error.DependencyNotInstalled("opencv (cv2) is not installed")
+    monkeypatch.setattr(gym, "make", other)
+    assert "opencv" in (message := refusal(TaskError, envs.make, "Mine-v0")) and "box2d" not in message
 
 
 IMAGE = Box(0, 255, (64, 64, 3), np.uint8)

@@ -192,7 +192,13 @@ def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
 @pytest.mark.parametrize("space, texts", [
     (Box(0, 255, (3, 64, 64), np.uint8), ("(3, 64, 64), with the channels first", "transpose(1, 2, 0)")),
     (Box(0, 255, (1, 84, 84), np.uint8), ("channels first",)),
-    (Box(0, 255, (84, 84, 3), np.uint8), ("(84, 84, 3)", "ResizeObservation(env, (64, 64))")),
+    (Box(0, 255, (12, 64, 64), np.uint8), ("channels first", "transpose(1, 2, 0)")),
+    (Box(0, 255, (64, 3, 64), np.uint8), ("channels in the middle", "transpose(0, 2, 1)")),
+    (Box(0, 255, (84, 84, 3), np.uint8), ("(84, 84, 3)", "ResizeObservation(env, (64, 64))", "opencv-python")),
+    (Box(0, 255, (210, 160, 3), np.uint8), ("(210, 160, 3);", "ResizeObservation")),
+    (Box(0, 255, (84, 84), np.uint8), ("(84, 84), without channels", "ResizeObservation(env, (64, 64))")),
+    (Box(0, 255, (4, 64, 64, 3), np.uint8), ("a stack of pictures", "np.concatenate(obs, -1)")),
+    (Box(0, 1, (64, 64), np.float32), ("dtype float32", "uint8 (0 to 255)")),
     (Box(0, 255, (64, 64), np.uint8), ("(64, 64), without channels", "ReshapeObservation")),
     (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32", "uint8 (0 to 255)"))])
 def test_pictures_of_another_kind_are_named_with_the_wrapper_that_helps(space, texts):
@@ -207,10 +213,17 @@ def test_wrappers_that_the_messages_name_do_help():
     class Odd(Env):
         def __init__(self, shape):
             self.observation_space = Box(0, 255, shape, np.uint8)
-    spaces = [ReshapeObservation(Odd((64, 64)), (64, 64, 1)).observation_space,
-              TransformObservation(Odd((3, 64, 64)), lambda obs: obs.transpose(1, 2, 0),
-                                   Box(0, 255, (64, 64, 3), np.uint8)).observation_space]
-    assert [observation_spec(space).image for space in spaces] == [1, 3]
+    spaces = [ReshapeObservation(Odd((64, 64)), (64, 64, 1)).observation_space]
+    for shape, change in (((3, 64, 64), lambda obs: obs.transpose(1, 2, 0)), ((64, 3, 64), lambda obs: obs.transpose(0, 2, 1)),
+                          ((4, 64, 64, 3), lambda obs: np.concatenate(obs, -1))):
+        whole = Box(0, 255, change(np.zeros(shape)).shape, np.uint8)
+        spaces.append(TransformObservation(Odd(shape), change, whole).observation_space)
+    assert [observation_spec(space).image for space in spaces] == [1, 3, 3, 12]
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 2, 2, 2), (31, 31)])
+def test_small_arrays_of_floats_are_no_pictures(shape):
+    assert "FlattenObservation" in refusal(observation_spec, Box(-1, 1, shape, np.float32))
 
 
 # ------------------------------------------------------------------ pictures

@@ -12,9 +12,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import ClipAction, RescaleAction
 
-from ..world_model.encoder import IMAGE_SIZE, ObservationSpec
+from ..world_model.encoder import ObservationSpec
 from . import tasks, workers
 from .guard import TROUBLE, Guarded, TaskError, first_line, keys_of, named, told
+from .image_spaces import check_image, is_image
 from .records import DivergenceError
 
 SUPPORTED = ("one-dimensional Box of numbers, Box of 64x64 uint8 images (height, width, channels), Discrete, "
@@ -29,8 +30,8 @@ def make(env_id, render_mode=None):
     try:
         return tasks.make(task, render_mode)
     except gym.error.DependencyNotInstalled as error:
-        raise TaskError(f"{env_id} needs a package that is not installed: {first_line(error)} "
-                        "(for LunarLander: pip install 'gymnasium[box2d]')") from None
+        command = " (pip install 'gymnasium[box2d]')" if "box2d" in str(error).lower() else ""
+        raise TaskError(f"{env_id} needs a package that is not installed: {first_line(error)}{command}") from None
     except (gym.error.Error, ImportError) as error:
         raise TaskError(f"cannot make the environment {env_id!r}: {first_line(error)}") from None
     except (Exception, SystemExit) as error:
@@ -60,10 +61,6 @@ def wrap(env):
     return ClipAction(RescaleAction(env, np.float32(-1), np.float32(1)))
 
 
-def is_image(space):
-    return isinstance(space, Box) and len(space.shape) == 3
-
-
 def classes_of(space):
     """Class counts of a discrete space, () for any other."""
     if isinstance(space, Discrete):
@@ -85,9 +82,6 @@ def observation_spec(space):
                 raise TaskError(f"{named(key)} is a symbol of {max(symbols)} classes; supported are {MOST_CLASSES}")
         elif isinstance(part, Box) and len(part.shape) <= 1 and np.issubdtype(part.dtype, np.number):
             vector += int(np.prod(part.shape))
-        elif isinstance(part, Box) and len(part.shape) == 2 and part.dtype == np.uint8:
-            raise TaskError(f"{named(key)} is an image of shape {part.shape}, without channels; supported is ({IMAGE_SIZE}"
-                            f", {IMAGE_SIZE}, channels): wrap the environment in gymnasium.wrappers.ReshapeObservation")
         else:
             flatten = isinstance(part, Box) and len(part.shape) > 1 and np.issubdtype(part.dtype, np.number)
             raise TaskError(f"{named(key)} has the unsupported space {part}; supported are: {SUPPORTED}"
@@ -103,21 +97,6 @@ def declared_bounds(space):
              if isinstance(part, Box) and not is_image(part)]
     bounds = np.concatenate([*parts, np.zeros(0)]).astype(np.float32)
     return np.where(bounds < UNBOUNDED, bounds, 0)
-
-
-def check_image(key, space):
-    """Channels of an image space; raises TaskError unless it is 64 x 64 uint8 with the channels last."""
-    if space.dtype != np.uint8:
-        raise TaskError(f"{named(key)} is an image of dtype {space.dtype}; supported is uint8 (0 to 255): wrap the "
-                        "environment in gymnasium.wrappers.TransformObservation")
-    wanted = f"supported is ({IMAGE_SIZE}, {IMAGE_SIZE}, channels)"
-    if space.shape[0] < 5 <= min(space.shape[1:]):
-        raise TaskError(f"{named(key)} is an image of shape {space.shape}, with the channels first; {wanted}: wrap the "
-                        "environment in gymnasium.wrappers.TransformObservation, with obs.transpose(1, 2, 0)")
-    if space.shape[:2] != (IMAGE_SIZE, IMAGE_SIZE):
-        raise TaskError(f"{named(key)} is an image of shape {space.shape}; {wanted}: wrap the environment in "
-                        f"gymnasium.wrappers.ResizeObservation(env, ({IMAGE_SIZE}, {IMAGE_SIZE}))")
-    return space.shape[2]
 
 
 def action_spec(space):

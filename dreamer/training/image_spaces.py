@@ -1,0 +1,46 @@
+"""Which observations are pictures, and what brings a picture of another kind to what the agent takes."""
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from ..world_model.encoder import IMAGE_SIZE
+from .guard import TaskError, named
+
+SMALLEST = 32       # sides of a two-dimensional array of floats that passes for a picture
+RESIZE = f"gymnasium.wrappers.ResizeObservation(env, ({IMAGE_SIZE}, {IMAGE_SIZE})), which needs pip install opencv-python"
+TRANSFORM = "gymnasium.wrappers.TransformObservation"
+
+
+def is_image(space):
+    """Is it an array of numbers that can only be meant as a picture, supported or not?"""
+    if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.number):
+        return False
+    sides = len(space.shape)
+    return sides == 3 or space.dtype == np.uint8 and sides in (2, 4) or sides == 2 and min(space.shape) >= SMALLEST
+
+
+def check_image(key, space):
+    """Channels of an image space; raises TaskError unless it is 64 x 64 uint8 with the channels last."""
+    if trouble := trouble_with(space):
+        problem, wrapper = trouble
+        raise TaskError(f"{named(key)} is an image of {problem}; supported is uint8 (0 to 255) of shape ({IMAGE_SIZE}, "
+                        f"{IMAGE_SIZE}, channels): wrap the environment in {wrapper}")
+    return space.shape[2]
+
+
+def trouble_with(space):
+    """What is wrong with an image space, and the wrapper that helps: two texts, or None."""
+    shape = space.shape
+    if space.dtype != np.uint8:
+        return f"dtype {space.dtype}", TRANSFORM
+    if len(shape) == 4:
+        return f"shape {shape}, a stack of pictures", f"{TRANSFORM}, with np.concatenate(obs, -1): their channels side by side"
+    if len(shape) == 2:
+        return f"shape {shape}, without channels", (
+            f"gymnasium.wrappers.ReshapeObservation(env, {(*shape, 1)})" if shape == (IMAGE_SIZE, IMAGE_SIZE) else RESIZE)
+    channels = int(np.argmin(shape[::-1]))          # counted from the end; the last of equal sides
+    others = np.delete(shape, 2 - channels)
+    if channels and (others[0] == others[1] or min(shape) < 5):
+        where, order = {2: ("first", (1, 2, 0)), 1: ("in the middle", (0, 2, 1))}[channels]
+        return f"shape {shape}, with the channels {where}", f"{TRANSFORM}, with obs.transpose{order}"
+    return None if shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) else (f"shape {shape}", RESIZE)
