@@ -18,17 +18,21 @@ seeds is there: 125, 83 and 67. What is missing is to switch the engines off (LO
 
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
 lesson 2; and assets/06_health_panel.png, a checkup of the trained agent, if it was trained on this task.
+Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
 Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
 """
 
 import sys
 from pathlib import Path
 
+import torch
+
 from dreamer.config import Config
 from dreamer.training import paths
 from dreamer.training.cli import Bar, guarded, parse_flags, run_lesson
 from dreamer.training.loop import derived_seed
-from dreamer.training.shipping import load_agent
+from dreamer.training.shipping import load_agent, shipped
+from dreamer.training.validate import ConfigError
 from dreamer.visual import health
 
 DEFAULTS = Config(env="LunarLander-v3", steps=60_000, eval_every=2500, final_episodes=50)
@@ -37,21 +41,31 @@ HELD_OUT = 20       # episodes for the panel
 
 
 def panel(argv, runs):
-    """Load the agent of the finished run, measure it on fresh episodes, draw."""
+    """Draw the panel of the finished run, or of the shipped agent, whose metrics.jsonl is not shipped, if that is asked for."""
+    if "--panel" in argv:
+        if len(argv) > 1:
+            raise ConfigError("--panel takes no other flag: it draws the panel of the shipped agent")
+        torch.set_num_threads(1)
+        return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent")
     config = parse_flags(DEFAULTS, argv)
-    if config.env != DEFAULTS.env:
-        return
-    folder = Path(config.output or paths.run_folder(config.env, config.seed))
-    agent, config = load_agent(folder / "checkpoint.pt")
+    if config.env == DEFAULTS.env:
+        folder = Path(config.output or paths.run_folder(config.env, config.seed))
+        draw_panel(folder / "checkpoint.pt", folder / "metrics.jsonl", f"seed {config.seed}")
+
+
+def draw_panel(checkpoint, metrics, name):
+    """Load an agent, measure it on fresh episodes, draw."""
+    agent, config = load_agent(checkpoint)
     file = paths.ROOT / "assets" / "06_health_panel.png"
-    checkup = health.examine(agent, config.env, HELD_OUT, derived_seed(config.seed, 4), folder / "metrics.jsonl")
-    health.save(checkup, file, f"{config.env}, seed {config.seed}")
+    health.save(health.examine(agent, config.env, HELD_OUT, derived_seed(config.seed, 4), metrics), file, f"{config.env}, {name}")
     print(f"health panel: {paths.shown(file)}")
 
 
 def main(argv=None):
     """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if "--panel" in argv:
+        return guarded(panel, argv)
     return run_lesson(DEFAULTS, BAR, argv, about=__doc__) or guarded(panel, argv)
 
 

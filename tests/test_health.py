@@ -207,3 +207,17 @@ def test_where_no_number_changes_there_is_no_error_and_the_panel_says_so(agent):
     axis = Figure().subplots()
     health.draw_open_loop(axis, None)
     assert axis.texts[0].get_text() == "no float changes in these episodes"
+
+
+def test_nothing_is_drawn_behind_the_legend_of_the_held_out_rows_and_ticks_have_room():
+    figure = Figure(figsize=(10, 6.5), dpi=64)
+    kl, ends = figure.subplots(1, 2)
+    health.draw_kl(kl, {"held out": [1.0, 25.0, 25.0, 60.0], "held out mean": 27.75, "free nats": 1.0, "step": []})
+    part = {"predicted": [0.001, 0.0287], "observed": [0.0, 0.037], "count": [20, 20], "expected": 0.6, "terminations": 1}
+    health.draw_termination(ends, {"seen": part, "ahead": part, "horizon": 15})
+    figure.canvas.draw()
+    legend = kl.get_legend().get_window_extent()
+    assert not any(legend.overlaps(bar.get_window_extent()) for bar in kl.patches)
+    assert not legend.overlaps(kl.lines[0].get_window_extent())
+    low, high = ends.get_xlim()
+    assert sum(low <= tick <= high for tick in ends.get_xticks()) <= 6

@@ -72,6 +72,18 @@ def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
     assert "panel" not in capsys.readouterr().out
 
 
+def test_the_panel_of_the_shipped_agent_needs_no_run(tmp_path, capsys, monkeypatch):
+    module, seen = load_lesson("06_dreamer_lunar_lander"), []
+    monkeypatch.setattr(module, "load_agent", lambda path: seen.append(path) or (None, module.DEFAULTS))
+    monkeypatch.setattr(module.health, "examine", lambda *a: seen.append(a[-1]))
+    monkeypatch.setattr(module.health, "draw", lambda *a: None)
+    assert module.main(["--panel", "--seed", "1"]) == 2 and not seen
+    assert "error: --panel takes no other flag" in capsys.readouterr().err
+    assert module.main(["--panel"]) == 0
+    assert seen == [paths.ROOT / "assets" / "checkpoints" / "LunarLander-v3.pt", None]
+    assert (tmp_path / "assets" / "06_health_panel.png").exists() and not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_cannot_hold_the_panel_gives_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
     module, blocked = load_lesson("06_dreamer_lunar_lander"), tmp_path / "blocked"
     blocked.write_text("")

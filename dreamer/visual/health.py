@@ -215,10 +215,10 @@ def draw_kl(ax, part):
         ax.axhline(part["free nats"], color=GREY, linestyle="--", label="free nats")
         ax.set(xlabel=part["over"], ylabel="nats", ylim=(0, None))
     else:
-        ax.hist(part["held out"], bins=40, color=BLUE, label=mean)
-        ax.axvline(part["free nats"], color=GREY, linestyle="--", label="free nats")
-        ax.set(xlabel="nats", ylabel="rows")
-    ax.legend(frameon=False)
+        rows, _, _ = ax.hist(part["held out"], bins=40, color=BLUE, label=mean)
+        ax.axvline(part["free nats"], ymax=1 / 1.2, color=GREY, linestyle="--", label="free nats")
+        ax.set(xlabel="nats", ylabel="rows", ylim=(0, 1.2 * max(rows)))         # room for the legend, and nothing behind it
+    ax.legend(frameon=False, **{} if part["step"] else {"loc": "upper right", "ncol": 2})
 
 
 def draw_termination(ax, part):
@@ -233,6 +233,7 @@ def draw_termination(ax, part):
             ax.annotate(count, (x, y), xytext=(3, offset), textcoords="offset points", fontsize=7, color=color)
     ax.set(xlabel="predicted probability", ylabel="observed frequency")
     ax.set(xlim=(-top / 20, top), ylim=(-top / 9, 1.3 * top))
+    ax.locator_params(axis="x", nbins=6)                # more, such as 0.0125, would touch
     ax.legend(frameon=False, loc="upper left")
 
 
