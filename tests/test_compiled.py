@@ -186,3 +186,14 @@ def test_a_run_without_the_flag_is_not_compiled(tmp_path, monkeypatch):
 def test_the_benchmark_compares_the_two(capsys):
     benchmark.main(["--tiny", "--turns", "1"])
     assert "times as fast" in capsys.readouterr().out
+
+
+def test_the_benchmark_compiles_as_a_run_does_at_the_size_and_batch_asked_for(monkeypatch, capsys):
+    asked = []
+
+    def watched(learner, say, backend=None):
+        asked.append((learner.config.size, learner.config.batch_size, learner.config.batch_length, backend))
+    monkeypatch.setattr(benchmark, "compile_losses", watched)
+    benchmark.main(["--turns", "1", "--size", "12m", "--batch-size", "2", "--batch-length", "3"])
+    assert asked == [("12m", 2, 3, None)]       # None: inductor on a CPU, recorded on CUDA
+    assert "size 12m, 2 x 3 vectors" in capsys.readouterr().out
