@@ -380,6 +380,23 @@ def test_dream_beside_reality(cartpole, tmp_path):
     assert len(beside(cartpole, "CartPole-v1", e, 4, 1000, draw())) == len(e)
 
 
+def test_what_is_small_keeps_its_colour_in_a_moving_picture(tmp_path):
+    """Grey shades everywhere, and of three colours a few pixels: a palette by frequency alone would merge these."""
+    shades = np.tile(np.arange(0, 200, dtype=np.uint8)[:, None, None], (1, 200, 3))
+    images, colors = [], ((239, 239, 85), (76, 255, 76), (255, 76, 76))
+    for shift in range(8):
+        picture = (shades + shift * 5).astype(np.uint8)
+        for k, color in enumerate(colors):
+            picture[20:28, 20 + 20 * k:28 + 20 * k] = color
+        images.append(Image.fromarray(picture))
+    save_gif(images, tmp_path / "small.gif")
+    with Image.open(tmp_path / "small.gif") as gif:
+        gif.seek(5)
+        shown = np.asarray(gif.convert("RGB")).astype(int)
+    for k, color in enumerate(colors):
+        assert np.abs(shown[24, 24 + 20 * k] - color).max() < 40
+
+
 # ------------------------------------------------------------------ the script
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def save_gif(images, path, milliseconds=60):
     strip = Image.new("RGB", (some[0].width, some[0].height * len(some)))
     for i, image in enumerate(some):
         strip.paste(image, (0, i * image.height))
-    palette = strip.quantize(COLORS)
+    palette = strip.quantize(COLORS, Image.Quantize.FASTOCTREE)     # the default merges what is rare: a key with a goal
     small = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     pause = [milliseconds] * (len(small) - 1) + [20 * milliseconds]         # rest on the last one
     small[0].save(path, save_all=True, append_images=small[1:], duration=pause, loop=0, optimize=True)
