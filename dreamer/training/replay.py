@@ -107,8 +107,9 @@ class Replay:
         self.rows["stoch"][place] = stoch.to("cpu", torch.uint8)
 
     def state_dict(self):
+        """All that is held, to be written at once: with one ring the rows are its own memory, not a copy."""
         used = min(int(self.count.max()), self.length)
-        return {"rows": {k: v[:, :used].clone() for k, v in self.rows.items()}, "count": self.count.clone(),
+        return {"rows": {k: alone(v[:, :used]) for k, v in self.rows.items()}, "count": self.count.clone(),
                 "fresh": list(self.fresh), "generator": self.generator.get_state()}
 
     def load_state_dict(self, state):
@@ -117,3 +118,8 @@ class Replay:
         self.count.copy_(state["count"])
         self.fresh = deque((tuple(item) for item in state["fresh"]), self.fresh.maxlen)
         self.generator.set_state(state["generator"])
+
+
+def alone(rows):
+    """The same numbers as a tensor whose memory holds nothing else: `torch.save` would write a whole ring. Copies only if it must."""
+    return torch.from_numpy(rows.numpy()) if rows.is_contiguous() else rows.contiguous()
