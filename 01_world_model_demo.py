@@ -13,8 +13,8 @@ What you should see
 Solved means: 15 steps ahead, on episodes that were never trained on, the error is at most a third of
 the better of these two predictions.
 
-Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and in runs/01-TASK-SEED (or --output)
-                metrics.jsonl, checkpoint.pt, summary.json
+Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and in runs/01-TASK-SEED
+                metrics.jsonl, checkpoint.pt, summary.json; with --output all of them there
 Next            02_dreamer_cartpole.py: an actor and a critic that learn inside this model.
 
 Try             python 01_world_model_demo.py --env CartPole-v1                 one task only
@@ -82,8 +82,8 @@ def train(config, argv, runs):
     return run, train_world_model(run).cpu()
 
 
-def learn(config, argv, runs):
-    """One task: random data, world model, figure, bar. Returns the summary."""
+def learn(config, pictures, argv, runs):
+    """One task: random data, world model, figure in the folder `pictures`, bar. Returns the summary."""
     run, agent = train(config, argv, runs)
     rows, scale = held_out(config.env, config.seed)
     said, errors = judge(agent, rows, scale, config.seed)
@@ -91,7 +91,7 @@ def learn(config, argv, runs):
     ratio = model / min(others)
     print(f"{'bar met:     ' if ratio <= BAR else 'bar not met: '}{config.env}, {HORIZON} steps ahead: error {model:.3f} "
           f"(no change {others[0]:.3f}, constant change {others[1]:.3f}): {ratio:.2f} of the better, wanted {BAR:.2f}")
-    picture = paths.ROOT / "assets" / f"01_open_loop_{paths.named(config.env)}.png"
+    picture = pictures / f"01_open_loop_{paths.named(config.env)}.png"
     figures.open_loop(config.env, rows, said, errors, CONTEXT, picture)
     summary = {"task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
                "seconds": run.records.seconds, "config": asdict(run.config), "versions": versions(), "errors": errors,
@@ -103,12 +103,13 @@ def learn(config, argv, runs):
 
 def work(argv, runs):
     config, one = parse_flags(DEFAULTS, argv, __doc__), "env" in dict(read_flags(argv))
-    figures.symlog_twohot(paths.ROOT / "assets" / "01_symlog_twohot.png")
+    pictures = paths.pictures(config.output)
+    figures.symlog_twohot(pictures / "01_symlog_twohot.png")
     for env_id in [config.env] if one else TASKS:
         folder = paths.ROOT / "runs" / f"01-{paths.named(env_id)}-{config.seed}"
         if config.output:
             folder = Path(config.output) if one else Path(config.output) / paths.named(env_id)
-        learn(replace(config, env=env_id, output=str(folder)), argv, runs)
+        learn(replace(config, env=env_id, output=str(folder)), pictures, argv, runs)
 
 
 def main(argv=None):

@@ -17,7 +17,8 @@ Solved means: the mean of 50 fresh greedy episodes at the end is at least 200. N
 seeds is there: 125, 83 and 67. What is missing is to switch the engines off (LOG.md, notebook 6).
 
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
-lesson 2; and assets/06_health_panel.png, a checkup of the trained agent, if it was trained on this task.
+lesson 2; and assets/06_health_panel.png (with --output there, too), a checkup of the trained agent, if it was trained
+on this task.
 Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
 Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
 """
@@ -46,17 +47,17 @@ def panel(argv, runs):
         if len(argv) > 1:
             raise ConfigError("--panel takes no other flag: it draws the panel of the shipped agent")
         torch.set_num_threads(1)
-        return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent")
+        return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", paths.pictures(""))
     config = parse_flags(DEFAULTS, argv)
     if config.env == DEFAULTS.env:
         folder = Path(config.output or paths.run_folder(config.env, config.seed))
-        draw_panel(folder / "checkpoint.pt", folder / "metrics.jsonl", f"seed {config.seed}")
+        draw_panel(folder / "checkpoint.pt", folder / "metrics.jsonl", f"seed {config.seed}", paths.pictures(config.output))
 
 
-def draw_panel(checkpoint, metrics, name):
-    """Load an agent, measure it on fresh episodes, draw."""
+def draw_panel(checkpoint, metrics, name, pictures):
+    """Load an agent, measure it on fresh episodes, draw into the folder `pictures`."""
     agent, config = load_agent(checkpoint)
-    file = paths.ROOT / "assets" / "06_health_panel.png"
+    file = pictures / "06_health_panel.png"
     health.save(health.examine(agent, config.env, HELD_OUT, derived_seed(config.seed, 4), metrics), file, f"{config.env}, {name}")
     print(f"health panel: {paths.shown(file)}")
 

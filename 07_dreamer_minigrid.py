@@ -33,7 +33,7 @@ Solved means, of 100 fresh episodes at the end, greedy and sampled alike: succes
 (DoorKey-5x5) and 30 % (FourRooms).
 
 Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png.
+summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png (with --output there, too).
 --compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 
@@ -106,8 +106,8 @@ def folder_of(config, without, several):
     return Path(config.output) / own.name if several and config.output else Path(config.output or own)
 
 
-def learn(config, without, folder, argv, runs):
-    """One run: train, report, and add chance and the best play to its summary."""
+def learn(config, without, folder, pictures, argv, runs):
+    """One run: train, report, draw into the folder `pictures`, and add chance and the best play to its summary."""
     whole = without == "nothing"
     config = replace(config if whole else ablations.configure(config, without), output=str(folder))
     run = cli.start(config, argv, runs)
@@ -115,7 +115,7 @@ def learn(config, without, folder, argv, runs):
         summary = run.train()
         cli.report(summary, run.folder, BAR.get(config.env) if whole else None, success=True)
         if whole and config.env.removesuffix("-pixels") in TASKS:
-            picture(run.learner.average.cpu(), config)
+            picture(run.learner.average.cpu(), config, pictures)
     summary |= {"without": without, **ends_of_the_scale(config)}
     write_summary(run.folder / "summary.json", summary)
 
@@ -130,8 +130,8 @@ def ends_of_the_scale(config):
     return {"random": chance, "optimal": best}
 
 
-def picture(agent, config):
-    """An open-loop dream as GIF and as PNG. Held random actions look around more than the trained agent does.
+def picture(agent, config, pictures):
+    """An open-loop dream as GIF and as PNG, in the folder `pictures`. Held random actions look around more than the trained agent does.
 
     Of eight walks the one that sees most: chosen by what was seen, not by what is dreamed of it.
     """
@@ -144,7 +144,7 @@ def picture(agent, config):
         right = grids.told_right(dreamed["symbols"], seen["symbols"][CONTEXT:])
         print(f"cells told right with closed eyes: {right[0]:.0%} 1 step ahead, {right[-1]:.0%} {len(right)} ahead")
     real, dreamed = triptych.pictures(config.env, seen, dreamed)
-    path = paths.ROOT / "assets" / f"07_dream_{config.env}.gif"
+    path = pictures / f"07_dream_{config.env}.gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_gif(triptych.frames(real, dreamed), path, 300)
     triptych.strip(real, dreamed).save(path.with_suffix(".png"))
@@ -161,7 +161,7 @@ def work(argv, runs):
     for task in tasks:
         for part in parts:
             own, config = read(argv, task)
-            learn(config, part, folder_of(config, part, len(tasks) * len(parts) > 1), argv, runs)
+            learn(config, part, folder_of(config, part, len(tasks) * len(parts) > 1), paths.pictures(config.output), argv, runs)
 
 
 def main(argv=None):

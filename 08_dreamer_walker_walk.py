@@ -25,14 +25,14 @@ Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 fr
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (after
---max-steps the dream of the agent so far).
+summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with
+--output there, too; after --max-steps the dream of the agent so far).
 Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
                 gymnasium.wrappers.ResizeObservation.
 
 Try             python 08_dreamer_walker_walk.py --proprio --compile
-                python 08_dreamer_walker_walk.py --max-steps 20000      stop soon after so many steps; the same
-                                                                        command again makes the next 20,000
+                python 08_dreamer_walker_walk.py --compile --max-steps 20000    stop soon after so many steps; the same
+                                                                                command again makes the next 20,000
 """
 
 import sys
@@ -93,12 +93,12 @@ def work(argv, runs):
     except Paused:
         print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; to go on from there:\n"
               f"  {cli.again(argv, run)}")
-    picture(config, run.folder)
+    picture(config, run.folder, paths.pictures(config.output))
 
 
-def picture(config, folder):
-    """The open-loop dream of the agent, trained to the end or so far, as GIF and as PNG."""
-    agent, _ = load_agent(folder / "checkpoint.pt")
+def picture(config, run, pictures):
+    """The open-loop dream of the agent of a run's folder, trained to the end or so far, as GIF and as PNG in `pictures`."""
+    agent, _ = load_agent(run / "checkpoint.pt")
     seed = derived_seed(config.seed, 4)
     episode, = record(agent, config.env, 1, seed, longest=CONTEXT + HORIZON)
     draw = Draw(torch.Generator().manual_seed(seed))
@@ -107,7 +107,7 @@ def picture(config, folder):
     except TaskError as error:
         print(f"no moving picture: {error}")
         return
-    path = paths.ROOT / "assets" / f"08_dream_{paths.named(config.env)}.gif"
+    path = pictures / f"08_dream_{paths.named(config.env)}.gif"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_gif(triptych.frames(real, dreamed), path)
     triptych.strip(real, dreamed).save(path.with_suffix(".png"))

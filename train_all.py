@@ -79,8 +79,7 @@ def read_options(argv):
     parser.add_argument("lessons", nargs="*", help="experiments by number or name; 01 to 06 if none is named")
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
-    parser.add_argument("--assets", type=Path, help="folder of results.json and its curves (default: assets, where the scripts' own pictures of seed 0 "
-                                                       "go in any case)")
+    parser.add_argument("--assets", type=Path, help="folder of results.json and its curves (default: assets)")
     parser.add_argument("--collect", action="store_true", help="run nothing, store what there is")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")

@@ -60,6 +60,7 @@ def test_a_few_steps_more_than_a_prefill_are_trained_on_as_much(tmp_path):
 
 def test_only_the_world_model_learns(tmp_path):
     assert lesson().main([*SMALL, "--steps", "48", "--env", "CartPole-v1", "--output", "here"]) == 0
+    assert (tmp_path / "here" / "01_open_loop_CartPole-v1.png").exists() and not (tmp_path / "assets").exists()
     saved, moved = load(tmp_path / "here" / "checkpoint.pt"), set()
     fresh = Learner(ObservationSpec(vector=4), 2, True, Config(**saved["config"])).agent.state_dict()
     for name, value in saved["agent"].items():

@@ -72,6 +72,14 @@ def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
     assert "panel" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flags, folder", [([], "assets"), (["--output", "there"], "there")])
+def test_the_panel_lies_where_its_run_does_if_a_folder_is_named(flags, folder, tmp_path, monkeypatch):
+    module, seen = load_lesson("06_dreamer_lunar_lander"), []
+    monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
+    monkeypatch.setattr(module, "draw_panel", lambda *a: seen.append(a[-1]))
+    assert module.main(flags) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
+
+
 def test_the_panel_of_the_shipped_agent_needs_no_run(tmp_path, capsys, monkeypatch):
     module, seen = load_lesson("06_dreamer_lunar_lander"), []
     monkeypatch.setattr(module, "load_agent", lambda path: seen.append(path) or (None, module.DEFAULTS))

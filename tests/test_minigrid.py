@@ -238,8 +238,9 @@ def test_stored_results_are_judged_by_success_and_stand_in_a_table_of_their_own(
     lesson = experiments.load("07_dreamer_minigrid").of(DOORKEY)
     kept = results.entry(summary(0.95), "c", lesson.bar.least, score=lesson.bar.score)
     assert kept["curve"]["greedy"] == [[20, 0.95], [40, 0.95]] and kept["steps_to_bar"] == 20
+    kept["final"]["sampled"] = [0.5, 0.7]
     text = tables.results([(lesson, DOORKEY, [kept], [])], {})
-    assert f"| {DOORKEY} | 0 | 40 | 95% | 95% | 50% | 0.855 | 0.960 | 20 | 1.0 |" in text
+    assert f"| {DOORKEY} | 0 | 40 | 95% | 100% | 50% | 0.855 | 0.600 | 0.960 | 20 | 1.0 |" in text
     assert tables.meets(lesson, kept) and tables.outcome(lesson, [kept]) == "1 of 1 seeds (2 not run yet), worst 95%"
     kept["final"]["sampled"][:10] = [0.0] * 10
     assert not tables.meets(lesson, kept) and "at least 90%" in tables.in_words(lesson)
@@ -303,6 +304,13 @@ def test_pictures_have_the_budget_of_their_task_and_other_tasks_are_refused(less
     assert err.startswith("error: --env CartPole-v1 is no task of MiniGrid") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("flags, folder", [([], "assets"), (["--output", "there"], "there")])
+def test_a_dream_lies_where_its_run_does_if_a_folder_is_named(flags, folder, lesson, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lesson, "learn", lambda config, without, run, pictures, *_: seen.append(pictures))
+    assert lesson.main(["--env", DOORKEY, *flags]) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
+
+
 @needs_minigrid
 def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(lesson, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablations, "WITHOUT", ("memory", "free-nats"))
@@ -320,7 +328,7 @@ def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(le
 @needs_minigrid
 def test_without_a_task_all_are_trained_in_turn(lesson, monkeypatch):
     seen = []
-    monkeypatch.setattr(lesson, "learn", lambda config, without, folder, argv, runs: seen.append((config, folder.name)))
+    monkeypatch.setattr(lesson, "learn", lambda config, without, folder, *_: seen.append((config, folder.name)))
     assert lesson.main(["--pixels", "--seed", "2"]) == 0
     assert [(c.env, c.steps, name) for c, name in seen] == [
         (f"{task}-pixels", budget["steps"], f"{task}-pixels-2") for task, budget in lesson.TASKS.items()]

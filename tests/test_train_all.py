@@ -15,7 +15,7 @@ import torch
 
 import train_all
 from dreamer.tools import live
-from dreamer.training import checkpoint, experiments, results
+from dreamer.training import checkpoint, experiments, paths, results
 from dreamer.training.shipping import load_agent
 from dreamer.visual import curves
 
@@ -30,7 +30,8 @@ if __name__ != "__main__":
     DEFAULTS, BAR = Config(env="CartPole-v1", steps=2000, eval_every=1000), Bar(final=475)
 else:
     flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-    folder, seed = Path(flags["--output"]), int(flags["--seed"])
+    seed = int(flags["--seed"])
+    folder = Path(flags.get("--output") or Path(__file__).parent / "runs" / f"CartPole-v1-{seed}")
     with open(folder / "starts.txt", "a") as starts:
         starts.write(f"{os.getpid()}\\n")
     with open(folder / "metrics.jsonl", "w") as log:
@@ -324,17 +325,16 @@ def test_an_agent_that_cannot_be_shipped_is_named(course, capsys, damage, reason
     assert not (course / "assets" / "checkpoints").exists() and "03_dreamer_pendulum" in stored(course)
 
 
-def test_only_seed_0_draws_into_the_assets(course):
-    """The pictures of other seeds, which have the same names, lie in the folders of their runs."""
-    write_lesson(course, "02_dreamer_cartpole", """
-    if seed:
-        from dreamer.training import paths
-        (paths.ROOT / "picture.png").write_text(f"seed {seed}")
-    """)
-    assert run("02") == 0
-    jobs, _ = experiments.plan(["02_dreamer_cartpole"], course / "runs")
-    assert [job.elsewhere for job in jobs] == [False, True]
-    assert (course / "runs" / "CartPole-v1-1" / "picture.png").read_text() == "seed 1"
+@pytest.mark.parametrize("name", list(experiments.SEEDS))
+def test_only_seed_0_in_its_own_folder_draws_into_the_assets(name, tmp_path):
+    """The pictures of all others, which have the same names, lie in the folders of their runs."""
+    for folder, toy in ((paths.ROOT / "runs", False), (paths.ROOT / "runs" / "quick", True), (tmp_path, False)):
+        jobs, unreadable = experiments.plan([name], folder, toy)
+        assert jobs and not unreadable
+        for job in jobs:
+            own = job.seed == 0 and folder.name == "runs"
+            assert ("--output" not in job.script()) == own
+            assert own or job.script()[-1] == str(job.folder) and job.folder.parent == folder
 
 
 # ------------------------------------------------------------------ the live table

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -336,6 +337,15 @@ def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys
     assert summary["steps"] == 700 and summary["config"]["env"] == PROPRIO
     pictures = {path.name for path in (tmp_path / "assets").iterdir()}
     assert pictures == {f"08_dream_{PROPRIO}.gif", f"08_dream_{PROPRIO}.png"}
+
+
+@pytest.mark.parametrize("flags, folder", [([], "assets"), (["--output", "there"], "there")])
+def test_a_dream_lies_where_its_run_does_if_a_folder_is_named(flags, folder, lesson, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lesson.cli, "start", lambda *a: SimpleNamespace(folder=tmp_path))
+    monkeypatch.setattr(lesson.cli, "train", lambda *a: None)
+    monkeypatch.setattr(lesson, "picture", lambda config, run, pictures: seen.append(pictures))
+    assert lesson.main(flags) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
 
 
 def test_flags_say_what_is_seen_and_kept(lesson):

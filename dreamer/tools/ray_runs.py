@@ -16,7 +16,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from ..training import experiments, paths
+from ..training import experiments
 
 RETRIES = 3                             # times that a run is taken up again after its worker was lost
 OBJECTS = 80 * 2 ** 20                  # bytes of Ray's object store, about the least it accepts: runs share files only
@@ -47,7 +47,7 @@ def connected(where, jobs, cpus, gpus):
         if not room and (jobs is None or where == "local"):
             raise ClusterError(f"no node of this Ray has {cpus:g} CPUs and {gpus:g} GPUs, as --cpus and --gpus want")
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(work)
-        yield (lambda job: Task(ray, task.remote(job.script(), str(job.folder), job.elsewhere, gpus), job.folder),
+        yield (lambda job: Task(ray, task.remote(job.script(), str(job.folder), gpus), job.folder),
                jobs or room)
     finally:
         ray.shutdown()                  # a local Ray ends, and all its processes; a cluster goes on
@@ -133,18 +133,16 @@ def explain(ray, error):
 
 # ------------------------------------------------------------------ in the worker
 
-def work(script, folder, elsewhere, gpus):
+def work(script, folder, gpus):
     """Run a lesson's script, a list of its path and flags, to its end. Returns its exit code.
 
-    What it prints goes to log.txt in `folder`. elsewhere: its pictures go into `folder`, too.
+    What it prints goes to log.txt in `folder`.
     """
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{platform.node()} does not see {folder}; all nodes must share it")
     os.environ["DREAMER_QUIET"] = "1"
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""         # Ray hides other runs' GPUs only from those that ask for one
-    if elsewhere:
-        paths.ROOT = Path(folder)
     os.chdir(experiments.HERE)
     sys.argv = script
     with open(Path(folder) / "log.txt", "a", buffering=1, encoding="utf-8") as log, \

@@ -102,7 +102,7 @@ def run(lesson, task, point, seed, folder, toy):
     place = folder.absolute() / f"{lesson.number}-{run_folder('-'.join([task, *words.split()]), seed).name}"
     name = f"{lesson.number} {words}" if point else lesson.name
     try:
-        job = experiments.Job(lesson, task, seed, place, [*(experiments.TOY if toy else []), *flags(point)], True, name)
+        job = experiments.Job(lesson, task, seed, place, [*(experiments.TOY if toy else []), *flags(point)], name)
     except ConfigError as error:
         raise ConfigError(f"{lesson.name} with {words}: {error}" if point else str(error)) from None
     job.state = "done" if job.summary() else "waiting"

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..config import Config
+from . import paths
 from .cli import parse_flags
 from .offline import random_only
-from .paths import run_folder
 
 HERE = SCRIPTS = Path(__file__).resolve().parents[2]        # the folder of the package; that of the lessons' scripts
 SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulum": 5, "05_dreamer_acrobot": 5,
@@ -28,9 +28,6 @@ IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
 WITHOUT_EFFECT = {"output", "resume", "device", "compile", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
-# Runs a script with its pictures in another folder: python -c ELSEWHERE FOLDER SCRIPT FLAGS
-ELSEWHERE = ("import runpy, sys; from pathlib import Path; from dreamer.training import paths; "
-             "paths.ROOT = Path(sys.argv[1]); del sys.argv[:2]; runpy.run_path(sys.argv[0], run_name='__main__')")
 
 
 class LessonError(Exception):
@@ -97,7 +94,6 @@ class Job:
     seed: int
     folder: Path
     flags: list
-    elsewhere: bool = False         # keep the script's pictures in `folder`
     name: str = ""                  # what the live table calls it; empty: the lesson's name
     state: str = "waiting"          # running, done, failed, stopped
     note: str = ""                  # why it failed
@@ -132,8 +128,9 @@ class Job:
         return all(made_with.get(name, value) == value for name, value in asdict(self.config).items() if name not in free)
 
     def script(self):
-        """The script and its flags, a list of texts."""
-        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), "--output", str(self.folder)]
+        """The script and its flags, a list of texts. Only where the folder is its own and the seed 0 it draws into assets/."""
+        own = self.seed == 0 and self.folder.parent == paths.ROOT / "runs"
+        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--output", str(self.folder)] * (not own)]
 
     def start(self, launch):
         try:
@@ -154,9 +151,8 @@ class Job:
 
 def own_process(job):
     """Start a run on this machine, in a process of its own. What it prints goes to log.txt."""
-    before = ["-c", ELSEWHERE, str(job.folder)] if job.elsewhere else []
     with open(job.folder / "log.txt", "ab") as log:
-        return subprocess.Popen([sys.executable, *before, *job.script()], cwd=HERE, stdin=subprocess.DEVNULL, stdout=log,
+        return subprocess.Popen([sys.executable, *job.script()], cwd=HERE, stdin=subprocess.DEVNULL, stdout=log,
                                 stderr=log, env={**os.environ, "DREAMER_QUIET": "1"})
 
 
@@ -176,9 +172,8 @@ def plan(names, runs, toy=False):
             continue
         for task in lesson.tasks:
             for seed in range(1 if toy else SEEDS[name]):
-                folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + run_folder(task, seed).name)
-                alone = toy or seed > 0         # the course shows the pictures of seed 0
-                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else [], elsewhere=alone))
+                folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + paths.run_folder(task, seed).name)
+                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else []))
     for job in jobs:
         job.state = "done" if job.summary() else "waiting"
     return jobs, unreadable

@@ -15,6 +15,11 @@ def run_folder(env_id, seed):
     return ROOT / "runs" / f"{named(env_id)}-{seed}"
 
 
+def pictures(output):
+    """Folder of a script's pictures: assets/, whose the README shows, or what --output names, if it names any."""
+    return Path(output) if output else ROOT / "assets"
+
+
 def shown(path):
     """`path` as a reader wants to see it: relative to the current folder if it lies in there."""
     path = Path(path).absolute()

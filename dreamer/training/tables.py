@@ -74,14 +74,14 @@ def spread(values, form=",.1f"):
 def successes(tasks):
     """Rows of the tasks that are judged by success, with what chance and the best play get."""
     lines = ["", *heading("success in", "seed", "steps", "final greedy", "final sampled", "success of random actions",
-                          "mean return, greedy", "return of the best play", "steps to the bar", "minutes, 1 thread")]
+                          "mean return, greedy", "sampled", "return of the best play", "steps to the bar", "minutes, 1 thread")]
     for lesson, task, entries, _ in tasks:
         for e in entries if lesson.bar.success is not None else ():
             greedy, sampled = e["final"]["greedy"], e["final"]["sampled"]
             reached = steps_to_bar(e["curve"]["greedy"], lesson.bar.success)
             chance, best = e.get("random"), e.get("optimal")            # a kill may have come before they were written
             rates = ["-" if x is None else f"{lesson.bar.score(x):.0%}" for x in (greedy, sampled, chance)]
-            lines.append(cells(task, e["seed"], f"{e['steps']:,}", *rates, f"{np.mean(greedy):.3f}",
+            lines.append(cells(task, e["seed"], f"{e['steps']:,}", *rates, f"{np.mean(greedy):.3f}", f"{np.mean(sampled):.3f}",
                                "-" if best is None else f"{np.mean(best):.3f}",
                                "never" if reached is None else f"{reached:,}", minutes_of(e)))
     return lines if len(lines) > 3 else []
@@ -139,7 +139,7 @@ def lessons(tasks, stored, stopped=()):
     for name in sorted([*experiments.SEEDS, LOOKING]):
         book = f"[{name[:2]}](notebooks/{name}.ipynb)"
         if name == LOOKING:
-            lines.append(cells(f"`{name}.py`", book, "those of 02, 03, 05, 06", "-", "-", "held-out episodes only", "-", "below"))
+            lines.append(cells(f"`{name}.py`", book, "those of 02, 03, 05, 06", "-", "2", "held-out episodes only", "-", "below"))
             continue
         whole = experiments.load(name)
         for task in whole.tasks:
