@@ -38,7 +38,7 @@ from dreamer.training.checkpoint import CheckpointError
 from dreamer.training.cli import guarded
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
-from dreamer.training.shipping import find_agent
+from dreamer.training.shipping import find_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
 from dreamer.visual import maps
 from dreamer.visual.episodes import record
@@ -137,7 +137,8 @@ class Look:
 def look(env_id, seed, folder):
     """Draw everything there is to see of one task. Raises CheckpointError or TaskError if it cannot even begin."""
     agent, _, path = find_agent(env_id, seed)
-    print(f"{env_id}: {paths.shown(path)}", flush=True)
+    whose = f", which comes with the course (seed 0): runs/ has none of seed {seed}" if path == shipped(env_id) else ""
+    print(f"{env_id}: {paths.shown(path)}{whose}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     view = Look(env_id, agent, seed, folder)
     for kind in ("tsne", "fan", "reward", "value"):

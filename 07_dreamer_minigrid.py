@@ -33,7 +33,8 @@ Solved means, of 100 fresh episodes at the end, greedy and sampled alike: succes
 (DoorKey-5x5) and 30 % (FourRooms).
 
 Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png (with --output there, too).
+summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png
+(with --output there, too).
 --compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 
@@ -131,9 +132,10 @@ def ends_of_the_scale(config):
 
 
 def picture(agent, config, pictures):
-    """An open-loop dream as GIF and as PNG, in the folder `pictures`. Held random actions look around more than the trained agent does.
+    """An open-loop dream as GIF and as PNG, in the folder `pictures`.
 
-    Of eight walks the one that sees most: chosen by what was seen, not by what is dreamed of it.
+    Held random actions look around more than the trained agent does. Of eight walks it is the one that sees most:
+    chosen by what was seen, not by what is dreamed of it.
     """
     seed = derived_seed(config.seed, 4)
     walks = record(None, config.env, 8, seed, longest=CONTEXT + HORIZON)

@@ -22,6 +22,7 @@ import contextlib
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from dreamer.tools.live import Lines, Screen
 from dreamer.training import checkpoint, experiments, results, shipping
 from dreamer.training.paths import shown
 from dreamer.training.validate import ConfigError
+from dreamer.visual import maps
 
 ROOT = Path(__file__).resolve().parent
 
@@ -160,13 +162,14 @@ def train(options):
         run(options, jobs)
     before = results.read(options.assets)
     stored = results.merge(before, {**results.collect(jobs), **begun(jobs, unreadable)})
-    unreadable |= ship(jobs, options.assets, before, stored)
+    new, failed = ship(jobs, options.assets, before, stored)
+    unreadable |= failed
     results.write(options.assets / "results.json", stored)
     try:
         results.publish(options.assets)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
-    return report(jobs, unreadable, judge=not options.quick)
+    return look(new, options.assets) or report(jobs, unreadable, judge=not options.quick)
 
 
 def begun(jobs, unreadable):
@@ -181,8 +184,8 @@ def begun(jobs, unreadable):
 
 
 def ship(jobs, assets, before, stored):
-    """Copy the agents of seed 0 whose results are new into the assets. Returns {what: reason} for what cannot be."""
-    failed = {}
+    """Copy the agents of seed 0 whose results are new into the assets. Returns their tasks, and {what: reason} for what cannot be."""
+    new_agents, failed = [], {}
     for job in jobs:
         source, target = job.folder / "checkpoint.pt", assets / "checkpoints" / shipping.shipped(job.task).name
         old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
@@ -195,9 +198,17 @@ def ship(jobs, assets, before, stored):
             if checkpoint.load(source)["updates"] != job.summary()["updates"]:
                 raise checkpoint.CheckpointError(f"{source} is not of the end of its run")
             shipping.ship(source, target)
+            new_agents.append(job.task)
         except checkpoint.CheckpointError as error:
             failed[f"the agent of {job.task}"] = str(error)
-    return failed
+    return new_agents, failed
+
+
+def look(tasks, assets):
+    """Let lesson 4 draw the agents of `tasks` that it knows, if they are those of the course. Returns the exit code."""
+    known = [task for task in maps.TASKS if task in tasks and assets == ROOT / "assets"]
+    script = [sys.executable, str(ROOT / "04_visualize.py")]
+    return max([subprocess.run([*script, "--env", task]).returncode for task in known], default=0)
 
 
 def sweep(options):
@@ -225,7 +236,7 @@ def main(argv=None):
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
         results.publish(options.assets)
-        return 0
+        return look([file.stem for file in (options.assets / "checkpoints").glob("*.pt")], options.assets)
     except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

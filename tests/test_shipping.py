@@ -107,3 +107,8 @@ def test_a_killed_world_model_run_resumes_exactly(monkeypatch):
     train_world_model(again)
     for mine, theirs in zip(again.learner.agent.parameters(), whole.learner.agent.parameters()):
         assert torch.equal(mine, theirs)
+
+
+def test_an_agent_that_is_not_there_is_missed_with_what_makes_it():
+    with pytest.raises(checkpoint.CheckpointError, match="there is no agent at assets/checkpoints/CartPole-v1.pt; git restores.*train_all.py"):
+        load_agent(shipped("CartPole-v1"))

@@ -52,6 +52,8 @@ def course(tmp_path, monkeypatch):
     """A folder with a README and two fake lessons; those are the experiments of this test."""
     for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
         write_lesson(tmp_path, name)
+    (tmp_path / "04_visualize.py").write_text("import sys; open('looked.txt', 'a').write(sys.argv[2] + ' ')")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("a\n" + "".join(f"{line}\n" for name in ("results", "budgets") for line in results.markers(name)))
     monkeypatch.setattr(experiments, "SCRIPTS", tmp_path)
     monkeypatch.setattr(experiments, "SEEDS", {"02_dreamer_cartpole": 2, "03_dreamer_pendulum": 1})
@@ -298,6 +300,25 @@ def test_agents_of_seed_0_are_shipped_with_their_results(course):
     saved = shipped(course, "CartPole-v1")
     assert saved["average"]["weight"] == 1.0 and saved["config"]["seed"] == 0 and saved["config"]["output"] == ""
     assert [path.name for path in (course / "assets" / "checkpoints").iterdir()] == ["CartPole-v1.pt"]     # the other left none
+
+
+def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(course):
+    looked = course / "looked.txt"
+    run()
+    leave_agent(course, "CartPole-v1-0", 1.0)
+    (course / "assets" / "results.json").unlink()
+    assert not looked.exists()                              # nothing to look at before
+    assert run("--collect") == 0 and looked.read_text() == "CartPole-v1 "
+    assert run("--collect") == 0 and looked.read_text() == "CartPole-v1 "           # it is not new any more
+    for task in ("Pendulum-v1", "MiniGrid-Empty-8x8-v0"):                           # lesson 4 knows nothing of the second
+        (course / "assets" / "checkpoints" / f"{task}.pt").write_bytes(b"")
+    looked.unlink()
+    assert run("--plots") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
+    (course / "assets").rename(course / "other")
+    assert run("--plots", "--assets", "other") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
+    (course / "04_visualize.py").write_text("raise SystemExit(1)")
+    (course / "other").rename(course / "assets")
+    assert run("--plots") == 1
 
 
 def test_a_shipped_agent_stays_until_the_result_is_another(course):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dreamer.agent import Agent
 from dreamer.distributions import Draw
-from dreamer.training import checkpoint, envs, paths
+from dreamer.training import checkpoint, envs, paths, shipping
 from dreamer.training.loop import derived_seed
 from dreamer.visual import maps, openloop
 from dreamer.visual.episodes import Episode, latents, record
@@ -433,6 +433,18 @@ def test_tasks_without_an_agent_are_named_and_skipped(lesson, capsys):
     for env_id in ("Pendulum-v1", "Acrobot-v1", "LunarLander-v3"):
         assert f"{env_id} is skipped: there is no trained agent for {env_id}" in said
     assert "CartPole-v1: runs/CartPole-v1-0/checkpoint.pt" in said and "skipped" not in said.partition("Pendulum")[0]
+
+
+def test_an_agent_of_the_course_is_named_as_such(lesson, capsys):
+    """With --seed 7 and no run of that seed it is seed 0's that is looked at."""
+    put("Pendulum-v1")
+    own = paths.ROOT / "runs" / "Pendulum-v1-0" / "checkpoint.pt"
+    shipping.ship(own, shipping.shipped("Pendulum-v1"))
+    assert lesson.main(["--env", "Pendulum-v1", "--output", "out"]) == 0
+    assert "Pendulum-v1: runs/Pendulum-v1-0/checkpoint.pt\n" in capsys.readouterr().out
+    assert lesson.main(["--env", "Pendulum-v1", "--output", "out", "--seed", "7"]) == 0
+    assert ("Pendulum-v1: assets/checkpoints/Pendulum-v1.pt, which comes with the course (seed 0): runs/ has none of seed 7\n"
+            in capsys.readouterr().out)
 
 
 def test_the_default_folder_is_assets(lesson):

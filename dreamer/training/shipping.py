@@ -22,6 +22,9 @@ def ship(source, target):
 
 def load_agent(path):
     """The averaged agent of a checkpoint, of a run or shipped, and its Config. Raises CheckpointError, TaskError."""
+    if not path.exists():
+        raise checkpoint.CheckpointError(f"there is no agent at {paths.shown(path)}; git restores those of the course, and "
+                                         "python train_all.py, or the task's lesson, trains them anew")
     saved = checkpoint.load(path)
     try:
         for name in saved["average"]:
