@@ -1,6 +1,8 @@
 """The training loop: what is stored, what is counted, when it learns, and what it leaves behind."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +287,9 @@ def test_summary_and_metrics_hold_what_they_promise(tmp_path):
     assert [line["step"] for line in lines(run)] == list(range(7, 81, 7))
     assert lines(run)[0]["updates"] == 0 and "loss_rec" not in lines(run)[0]
     assert {"loss_rec", "loss_policy", "loss_value", "return", *TIMING} <= set(lines(run)[-1])
+    table = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split("### Every logged metric")[1].split("\n## ")[0]
+    explained = {key for row in re.findall(r"^\| (`.*?) \|", table, re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert explained == set(lines(run)[-1])
 
 
 def test_the_logged_return_is_the_mean_of_the_last_episodes():

@@ -278,6 +278,10 @@ def test_memory_of_replay_is_what_the_lesson_says():
     assert f"Without pictures a row takes {proprio / 1e3:.1f} KB" in doc
     assert f"{50_000 * pixels / 1e9:.2f} GB for 100,000 frames" in doc
     assert f"{Config.capacity * pixels / 1e9:.1f} GB at the default capacity" in doc
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, size in (("state vector of the walker", proprio), ("64x64 picture", pixels)):
+        numbers = [f"{size / 1e3:.1f} KB", f"{50_000 * size / 1e9:.2f} GB".lstrip("0"), f"{Config.capacity * size / 1e9:.1f} GB".lstrip("0")]
+        assert f"| {name} | {' | '.join(numbers)} |" in readme
     assert 100_000 * pixels < 2e9           # even if every frame were a row
 
 
