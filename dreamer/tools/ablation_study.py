@@ -13,7 +13,7 @@ from .ablations import WITHOUT
 
 PARTS = ("nothing", *WITHOUT)
 COLUMNS = 4
-STYLES = "-", "--", "-."        # of seeds
+STYLES = {"solid": "-", "dashed": "--", "dotted": ":"}      # of seeds 0, 1, 2, and again
 
 
 def publish(runs, assets, steps):
@@ -74,7 +74,7 @@ def entry(summary):
     curve = [[e["step"], share_above_0(e["greedy"]), share_above_0(e["sampled"])] for e in summary["evaluations"]]
     final = summary["final"]
     return {"task": summary["task"], "without": summary["without"], "seed": summary["seed"], "steps": summary["steps"],
-            "seconds": round(summary["seconds"]), "curve": curve, "chance": share_above_0(summary["random"]),
+            "seconds": round(summary["seconds"]), "compiled": bool(summary["config"].get("compile")), "curve": curve, "chance": share_above_0(summary["random"]),
             "greedy": share_above_0(final["greedy"]), "sampled": share_above_0(final["sampled"]),
             "return": float(np.mean(final["greedy"])), "best_return": float(np.mean(summary["optimal"]))}
 
@@ -110,7 +110,7 @@ def draw(task, entries):
         lines(axis, [e for e in entries if e["without"] == "nothing"], "everything", "-", color="0.8", linewidth=4)
         if part != "nothing":
             without = [e for e in entries if e["without"] == part]
-            axis.set_title(lines(axis, without, f"without {part}", *STYLES, color="C3", linewidth=1.2), fontsize=9)
+            axis.set_title(lines(axis, without, f"without {part}", *STYLES.values(), color="C3", linewidth=1.2), fontsize=9)
         axis.axhline(mean_of_seeds(entries, "chance"), color="black", linewidth=0.8, linestyle=":", label="chance")
         axis.set(ylim=(-0.03, 1.03))
         axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -123,14 +123,16 @@ def draw(task, entries):
     figure.legend(handles=shared, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("success of greedy evaluations", fontsize=9)
-    figure.suptitle(f"{task}, every seed", fontsize=10, x=0.02, ha="left")
+    reds = sorted({e["seed"] for e in entries if e["without"] != "nothing"})
+    named = ", ".join(f"{seed} {list(STYLES)[seed % len(STYLES)]}" for seed in reds)
+    figure.suptitle(f"{task}, every seed" + f" (red: {named})" * bool(reds), fontsize=10, x=0.02, ha="left")
     return figure
 
 
 def lines(axis, entries, label, *styles, **look):
     """A line for each run, and one label for all of them, which comes back."""
-    curves = [list(zip(*e["curve"])) for e in entries if e["curve"]]
+    curves = [(e["seed"], *zip(*e["curve"])) for e in entries if e["curve"]]
     label = f"{label} ({len(curves)} seed{'s' * (len(curves) > 1)})"
-    for number, (steps, greedy, _) in enumerate(curves):
-        axis.plot(steps, greedy, styles[number % len(styles)], label=None if number else label, **look)
+    for number, (seed, steps, greedy, _) in enumerate(curves):
+        axis.plot(steps, greedy, styles[seed % len(styles)], label=None if number else label, **look)
     return label
