@@ -2,7 +2,8 @@
 
 from dreamer.training.envs import TaskError, make
 
-NEEDS = {"07_dreamer_minigrid.ipynb": "MiniGrid-Empty-8x8-v0", "08_dreamer_walker_walk.ipynb": "walker_walk"}
+NEEDS = {"06_dreamer_lunar_lander.ipynb": "LunarLander-v3",
+         "07_dreamer_minigrid.ipynb": "MiniGrid-Empty-8x8-v0", "08_dreamer_walker_walk.ipynb": "walker_walk"}
 
 
 def missing(task):

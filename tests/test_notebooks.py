@@ -4,6 +4,8 @@ import ast
 import copy
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -176,3 +178,11 @@ def test_every_fault_is_found(sentence):
     notebook = copy.deepcopy(good())
     BREAKS[sentence](notebook)
     assert any(sentence in said for said in form(notebook) + exercises(notebook))
+
+
+@pytest.mark.parametrize("package, left_out", [("Box2D", "06_dreamer_lunar_lander.ipynb"), ("minigrid", "07_dreamer_minigrid.ipynb"),
+                                               ("dm_control", "08_dreamer_walker_walk.ipynb")])
+def test_a_notebook_is_left_out_where_its_package_is_missing(package, left_out):
+    script = f"import sys; sys.modules[{package!r}] = None; sys.path.insert(0, 'notebooks'); import conftest; print(conftest.collect_ignore)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert left_out in done.stdout, done.stderr
