@@ -21,9 +21,10 @@ import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "assets"
 sys.path.insert(0, str(ROOT))
 
-from dreamer.training import experiments        # noqa: E402
+from dreamer.training import experiments, results       # noqa: E402
 
 WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
 PATIENT = dict(learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, gamma=0.99, target_update_interval=250,
@@ -85,21 +86,18 @@ def run(lesson, task, algorithm, settings, envs, published, seed):
     print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {agent.num_timesteps} steps, {seconds:.0f} s", flush=True)
     return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps,
             "steps_trained": agent.num_timesteps, "final": {"greedy": returns},
-            "curve": curve, "seconds": round(seconds), "published_steps": published, "settings": settings, "envs": envs,
+            "curve": curve, "seconds": round(seconds), "processor": results.processor(), "cores": os.cpu_count(), "published_steps": published, "settings": settings, "envs": envs,
             "command": f"python benchmarks/model_free.py --tasks {task}",
             "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}}
 
 
 def store(entries):
     """Put the entries into assets/results.json in place of older ones of the same task, algorithm and seed."""
-    path = ROOT / "assets" / "results.json"
-    stored = json.loads(path.read_text())
+    stored = results.read(ASSETS)
     key = lambda e: (e["lesson"], e["algorithm"], e["seed"])        # noqa: E731
-    merged = {key(e): e for e in [*stored.get("references", []), *entries]}
-    stored["references"] = [merged[k] for k in sorted(merged)]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(stored, indent=1) + "\n")
-    temporary.replace(path)
+    merged = {key(e): e for e in [*stored.get(results.REFERENCES, []), *entries]}
+    stored[results.REFERENCES] = [merged[k] for k in sorted(merged)]
+    results.write(ASSETS / "results.json", stored)
 
 
 def main(argv=None):
@@ -115,10 +113,17 @@ def main(argv=None):
     except ImportError:
         sys.exit("benchmarks/model_free.py needs Stable-Baselines3: pip install stable-baselines3")
     torch.set_num_threads(1)
-    entries = [run(*r, seed) for r in RUNS if r[1] in options.tasks for seed in range(options.seeds)]
+    results.read(ASSETS)                # if it is damaged, now is the time to say so
+    entries = []
+    try:
+        for job in RUNS:
+            for seed in range(options.seeds if job[1] in options.tasks else 0):
+                entries.append(run(*job, seed))
+                store(entries[-1:])
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; finished runs are stored")
     if options.save:
         options.save.write_text(json.dumps(entries))
-    store(entries)
 
 
 if __name__ == "__main__":
