@@ -12,7 +12,7 @@ What you should see
     from step 4000        evaluations around -150, about the best there is
 Solved means: the mean of 50 fresh greedy episodes at the end is at least -200.
 
-Files written, in runs/Pendulum-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
+Files written, in runs/Pendulum-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png,
 as in lesson 2.
 Next            04_visualize.py: look inside the agents that were trained so far.
 """

@@ -14,7 +14,7 @@ What you should see (seed 0)
     from step 3000        evaluations between -110 and -75: the acrobot swings up in some 80 steps
 Solved means: the mean of 50 fresh greedy episodes at the end is at least -100.
 
-Files written, in runs/Acrobot-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
+Files written, in runs/Acrobot-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png,
 as in lesson 2.
 Next            06_dreamer_lunar_lander.py: many rewards at once, contacts, and how to see that a run is healthy.
 """

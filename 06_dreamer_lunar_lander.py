@@ -16,7 +16,7 @@ What you should see
 Solved means: the mean of 50 fresh greedy episodes at the end is at least 200. None of three
 seeds is there: 125, 83 and 67. What is missing is to switch the engines off (LOG.md, notebook 6).
 
-Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, as in
+Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png, as in
 lesson 2; and assets/06_health_panel.png (with --output there, too), a checkup of the trained agent, if it was trained
 on this task.
 Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training

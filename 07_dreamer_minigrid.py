@@ -33,7 +33,7 @@ Solved means, of 100 fresh episodes at the end, greedy and sampled alike: succes
 (DoorKey-5x5) and 30 % (FourRooms).
 
 Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png
+summary.json, curve.png, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png
 (with --output there, too).
 --compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.

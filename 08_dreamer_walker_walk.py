@@ -25,7 +25,7 @@ Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 fr
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with
+summary.json, curve.png, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with
 --output there, too; after --max-steps the dream of the agent so far).
 Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
                 gymnasium.wrappers.ResizeObservation.

@@ -41,7 +41,7 @@ def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys
     assert module.main([*SMALL, "--seed", "3"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "runs" / f"{LESSONS[name]}-3"
     assert re.search(rf"bar (not )?met: +mean of 1 fresh greedy episodes -?\d+\.\d, wanted {module.BAR.final:g}", out)
-    assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json"}
+    assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png"}
     assert json.loads((folder / "summary.json").read_text())["task"] == LESSONS[name] == module.DEFAULTS.env
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
     assert load_agent(folder / "checkpoint.pt")[1].env == LESSONS[name]
@@ -57,7 +57,7 @@ def test_the_header_says_what_the_lesson_does(name):
         assert f"\n{part}" in module.__doc__, part
     solved = re.search(r"mean of (\d+) fresh greedy episodes at the end is at least (-?\d+)", " ".join(module.__doc__.split()))
     assert solved and [float(x) for x in solved.groups()] == [module.DEFAULTS.final_episodes, module.BAR.final]
-    for file in ("metrics.jsonl", "checkpoint.pt", "summary.json", "runs/" + LESSONS[name]):
+    for file in ("metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png", "runs/" + LESSONS[name]):
         assert file in module.__doc__
     assert re.findall(r"assets/\S+\.png", module.__doc__) == (["assets/06_health_panel.png"] if name.startswith("06") else [])
 

@@ -10,6 +10,8 @@ import pytest
 import train_all
 from dreamer.config import Config
 from dreamer.training import checkpoint, experiments, results, tables
+from dreamer.training.cli import Bar
+from dreamer.visual import curves
 
 ROOT = Path(train_all.__file__).resolve().parent
 BUDGET = {"env", "steps", "size", "eval_every", "eval_episodes", "final_episodes"}              # a lesson's own
@@ -266,6 +268,18 @@ def test_references_are_one_grey_dashed_curve_per_algorithm():
 def test_minutes_say_whether_a_run_was_compiled():
     assert tables.minutes_of({"seconds": 90, "command": "python x.py --compile --seed 0"}) == "1.5 (compiled)"
     assert tables.minutes_of({"seconds": 90, "command": "python x.py"}) == tables.minutes_of({"seconds": 90}) == "1.5"
+
+
+@pytest.mark.parametrize("bar, judged, wanted", [
+    (None, "return, mean", {"greedy": [0.5, 3.0], "sampled": [0.0, 1.0]}),
+    (Bar(final=2), "return, mean", {"greedy": [0.5, 3.0], "sampled": [0.0, 1.0], "bar 2": [2, 2]}),
+    (Bar(success=0.9), "success", {"greedy": [0.5, 1.0], "sampled": [0.0, 0.5], "bar 0.9": [0.9, 0.9]})])
+def test_a_run_has_a_curve_of_its_own(bar, judged, wanted):
+    evaluations = [{"step": 10, "greedy": [0.0, 1.0], "sampled": [0.0, 0.0]}, {"step": 20, "greedy": [2.0, 4.0], "sampled": [0.0, 2.0]}]
+    axis, = curves.own({"task": "Toy", "seed": 3, "evaluations": evaluations}, bar).axes
+    assert {line.get_label(): list(line.get_ydata()) for line in axis.get_lines()} == wanted
+    assert list(axis.get_lines()[0].get_xdata()) == [10, 20] and axis.get_ylabel() == f"{judged} of 2 episodes"
+    assert curves.own({"evaluations": []}, bar) is None
 
 
 # ------------------------------------------------------------------ numbers in the README's own sentences

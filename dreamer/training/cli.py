@@ -244,7 +244,7 @@ def interrupted(run, argv):
 
 
 def report(summary, folder, bar=None, success=False):
-    """Print scores, the bar and the files of a finished run. success: the shares of returns above 0, too."""
+    """Print scores, the bar and the files of a finished run, and draw its curve. success: the shares of returns above 0, too."""
     print(f"\n{summary['task']}, seed {summary['seed']}: {summary['steps']} steps, {summary['updates']} updates, "
           f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)"
           + "   greedy  sampled   (success)" * success)
@@ -258,4 +258,7 @@ def report(summary, folder, bar=None, success=False):
     print()
     for sentence, met in bar.check(summary) if bar else ():
         print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)
-    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt")
+    from ..visual.curves import own         # here: --help need not wait for matplotlib
+    if figure := own(summary, bar):
+        figure.savefig(folder / "curve.png", dpi=110)
+    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt{', curve.png' * bool(figure)}")

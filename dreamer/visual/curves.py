@@ -34,6 +34,24 @@ def draw(axis, lesson, task, entries, references):
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def own(summary, bar):
+    """A figure of the evaluations of one run, greedy and sampled, and its bar, if it has one; None if there are none."""
+    if not summary["evaluations"]:
+        return None
+    figure, score = Figure((6.4, 3.4), layout="constrained"), bar.score if bar else np.mean
+    axis, judged = figure.subplots(), "return, mean" if bar is None or bar.success is None else "success"
+    for mode in ("greedy", "sampled"):
+        points = [(e["step"], score(e[mode])) for e in summary["evaluations"]]
+        axis.plot(*zip(*points), marker="o", markersize=3, linewidth=1.2, label=mode)
+    if bar:
+        axis.axhline(bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {bar.least:g}")
+    axis.set(title=f"{summary['task']}, seed {summary['seed']}", xlabel="environment steps",
+             ylabel=f"{judged} of {len(summary['evaluations'][0]['greedy'])} episodes")
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def plot(tasks, path, columns=2):
     """One picture of small multiples, one for each of `tasks` (see results.acting)."""
     columns = min(columns, len(tasks))
