@@ -72,14 +72,15 @@ class Replay:
         """
         ring, start = self.pick(batch)
         slots = (start[:, None] + torch.arange(self.window)) % self.length      # (B, T+1)
-        place = (ring[:, None], slots)
-        rows = {k: v[place].to(device) for k, v in self.rows.items() if k not in ("deter", "stoch")}
+        place = ring[:, None] * self.length + slots                             # among the rows of all rings
+        take = lambda store: store.flatten(0, 1).index_select(0, place.flatten()).unflatten(0, place.shape)
+        rows = {k: take(v).to(device) for k, v in self.rows.items() if k not in ("deter", "stoch")}
         context = (ring, slots[:, 0])
         state = self.rows["deter"][context].float().to(device), self.rows["stoch"][context].long().to(device)
         obs = {k[4:]: v[:, 1:] for k, v in rows.items() if k.startswith("obs_")}
         chosen = {k: rows[k][:, 1:] for k in ("reward", *FLAGS)}
         # The action that led to row t is the one stored with row t - 1.
-        return {"obs": obs, "prev_action": rows["action"][:, :-1], **chosen}, state, (place[0], slots[:, 1:])
+        return {"obs": obs, "prev_action": rows["action"][:, :-1], **chosen}, state, (ring[:, None], slots[:, 1:])
 
     def windows(self):
         """Different windows that can be sampled, per ring: (streams,)."""
