@@ -174,7 +174,8 @@ def test_fresh_latents_land_in_the_rows_they_belong_to(rows):
         expected = [1000 + number, 1000 + 2 * number, 1000 + 3 * number] if number in touched else \
             before["deter"][0, slot].tolist()
         assert replay.rows["deter"][0, slot].tolist() == expected
-    assert all(torch.equal(replay.rows[k], v) for k, v in before.items() if k not in ("deter", "stoch"))
+    written = min(rows, 15)                         # memory that nobody has written may hold anything, nan, too
+    assert all(torch.equal(replay.rows[k][:, :written], v[:, :written]) for k, v in before.items() if k not in ("deter", "stoch"))
 
 
 def test_the_next_sample_starts_from_the_latents_that_were_written_back():

@@ -1,5 +1,7 @@
 """Agents to look at: the checkpoint of a run, or the small one that comes with the course."""
 
+from pathlib import Path
+
 from . import checkpoint, paths
 from ..agent import Agent
 from ..config import Config
@@ -22,7 +24,7 @@ def ship(source, target):
 
 def load_agent(path):
     """The averaged agent of a checkpoint, of a run or shipped, and its Config. Raises CheckpointError, TaskError."""
-    if not path.exists():
+    if not Path(path).exists():
         raise checkpoint.CheckpointError(f"there is no agent at {paths.shown(path)}; git restores those of the course, and "
                                          "python train_all.py, or the task's lesson, trains them anew")
     saved = checkpoint.load(path)

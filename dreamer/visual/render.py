@@ -17,7 +17,7 @@ from .openloop import open_loop, segments
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 BAR, HEIGHT, GAP = 22, 220, 6                   # pixels
-COLORS, SAMPLED = 64, 32                        # colours of a palette, images that it is chosen from
+COLORS, SAMPLED = 64, 32                        # colours of each half of a palette, images that it is chosen from
 
 
 @contextmanager
@@ -145,12 +145,15 @@ def beside(agent, env_id, episode, context, horizon, draw, seed=0):
 
 
 def save_gif(images, path, milliseconds=60):
-    """Write `images` as a GIF that repeats for ever, with one small palette for all of them."""
+    """Write `images` as a GIF that repeats for ever, with one palette for all of them."""
     some = [image.convert("RGB").reduce(2) for image in images[::-(-len(images) // SAMPLED)]]
     strip = Image.new("RGB", (some[0].width, some[0].height * len(some)))
     for i, image in enumerate(some):
         strip.paste(image, (0, i * image.height))
-    palette = strip.quantize(COLORS, Image.Quantize.FASTOCTREE)     # the default merges what is rare: a key with a goal
+    # One half of the palette has what is frequent, the other what is far apart: a key and a goal are few pixels.
+    halves = [strip.quantize(COLORS, how).getpalette()[:3 * COLORS] for how in (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(sum(halves, []))
     small = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     pause = [milliseconds] * (len(small) - 1) + [20 * milliseconds]         # rest on the last one
     small[0].save(path, save_all=True, append_images=small[1:], duration=pause, loop=0, optimize=True)
