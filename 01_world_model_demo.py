@@ -14,7 +14,8 @@ Solved means: 15 steps ahead, on episodes that were never trained on, the error 
 the better of these two predictions.
 
 Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and in runs/01-TASK-SEED
-                metrics.jsonl, checkpoint.pt, summary.json; with --output all of them there
+                metrics.jsonl, checkpoint.pt, summary.json; with --output all there,
+                those of two tasks in a folder each
 Next            02_dreamer_cartpole.py: an actor and a critic that learn inside this model.
 
 Try             python 01_world_model_demo.py --env CartPole-v1                 one task only

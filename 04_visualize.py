@@ -38,7 +38,7 @@ from dreamer.training.checkpoint import CheckpointError
 from dreamer.training.cli import guarded
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
-from dreamer.training.shipping import find_agent, shipped
+from dreamer.training.shipping import find_agent, load_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
 from dreamer.visual import maps
 from dreamer.visual.episodes import record
@@ -60,6 +60,7 @@ def parse_flags(argv):
     parser = Flags(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--env", help="look at this task only")
     parser.add_argument("--seed", type=int, default=0, help="whose run, and of the fresh episodes")
+    parser.add_argument("--shipped", action="store_true", help="the agent of the course, whatever there is in runs/")
     parser.add_argument("--output", type=Path, default=paths.ROOT / "assets", help="folder of the pictures")
     options = parser.parse_args(argv)
     if options.env not in (None, *maps.TASKS):
@@ -134,10 +135,11 @@ class Look:
         save_gif(images, self.path("dream", "gif"))
 
 
-def look(env_id, seed, folder):
+def look(env_id, seed, folder, course=False):
     """Draw everything there is to see of one task. Raises CheckpointError or TaskError if it cannot even begin."""
-    agent, _, path = find_agent(env_id, seed)
-    whose = f", which comes with the course (seed 0): runs/ has none of seed {seed}" if path == shipped(env_id) else ""
+    agent, _, path = (*load_agent(shipped(env_id)), shipped(env_id)) if course else find_agent(env_id, seed)
+    whose = ", which comes with the course (seed 0)" if path == shipped(env_id) else ""
+    whose += f": runs/ has none of seed {seed}" if whose and not course else ""
     print(f"{env_id}: {paths.shown(path)}{whose}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     view = Look(env_id, agent, seed, folder)
@@ -157,7 +159,7 @@ def work(argv, runs):
     drawn = 0
     for env_id in [options.env] if options.env else maps.TASKS:
         try:
-            look(env_id, options.seed, options.output)
+            look(env_id, options.seed, options.output, options.shipped)
             drawn += 1
         except (CheckpointError, TaskError) as error:
             print(f"{env_id} is skipped: {error}")

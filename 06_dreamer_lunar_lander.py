@@ -42,16 +42,19 @@ HELD_OUT = 20       # episodes for the panel
 
 
 def panel(argv, runs):
-    """Draw the panel of the finished run, or of the shipped agent, whose metrics.jsonl is not shipped, if that is asked for."""
-    if "--panel" in argv:
-        if len(argv) > 1:
-            raise ConfigError("--panel takes no other flag: it draws the panel of the shipped agent")
-        torch.set_num_threads(1)
-        return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", paths.pictures(""))
+    """Draw the panel of the finished run."""
     config = parse_flags(DEFAULTS, argv)
     if config.env == DEFAULTS.env:
         folder = Path(config.output or paths.run_folder(config.env, config.seed))
         draw_panel(folder / "checkpoint.pt", folder / "metrics.jsonl", f"seed {config.seed}", paths.pictures(config.output))
+
+
+def shipped_panel(argv, runs):
+    """Draw that of the shipped agent, whose metrics.jsonl is not shipped."""
+    if argv != ["--panel"]:
+        raise ConfigError("--panel takes no value and no other flag: it draws the panel of the shipped agent")
+    torch.set_num_threads(1)
+    draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", paths.pictures(""))
 
 
 def draw_panel(checkpoint, metrics, name, pictures):
@@ -65,8 +68,8 @@ def draw_panel(checkpoint, metrics, name, pictures):
 def main(argv=None):
     """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if "--panel" in argv:
-        return guarded(panel, argv)
+    if any(word.partition("=")[0] == "--panel" for word in argv):
+        return guarded(shipped_panel, argv)
     return run_lesson(DEFAULTS, BAR, argv, about=__doc__) or guarded(panel, argv)
 
 

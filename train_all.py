@@ -2,8 +2,8 @@
 
     python train_all.py               # lessons 1 to 6, what is missing of them: many hours of one core
     python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
-    python train_all.py --collect     # runs nothing: stores what is finished, and how far the others are
-    python train_all.py --plots       # tables and pictures again, from the stored results alone
+    python train_all.py --collect     # trains nothing: stores what is finished, and how far the others are
+    python train_all.py --plots       # tables and curves again, from the stored results, and lesson 4's pictures of the shipped agents
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
@@ -82,8 +82,8 @@ def read_options(argv):
     parser.add_argument("--jobs", type=int, help="runs side by side (default: as many as cores; a cluster: its room)")
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and its curves (default: assets)")
-    parser.add_argument("--collect", action="store_true", help="run nothing, store what there is")
-    parser.add_argument("--plots", action="store_true", help="only write tables and pictures, from results.json")
+    parser.add_argument("--collect", action="store_true", help="train nothing, store what there is")
+    parser.add_argument("--plots", action="store_true", help="only write tables and pictures, of results.json and shipped agents")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
     sweep = parser.add_argument_group("sweeps")
     sweep.add_argument("--set", action="append", default=[], metavar="NAME=A,B", help="a hyperparameter and its values")
@@ -169,7 +169,7 @@ def train(options):
         results.publish(options.assets)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
-    return look(new, options.assets) or report(jobs, unreadable, judge=not options.quick)
+    return max(report(jobs, unreadable, judge=not options.quick), look(new, options.assets))
 
 
 def begun(jobs, unreadable):
@@ -205,10 +205,11 @@ def ship(jobs, assets, before, stored):
 
 
 def look(tasks, assets):
-    """Let lesson 4 draw the agents of `tasks` that it knows, if they are those of the course. Returns the exit code."""
-    known = [task for task in maps.TASKS if task in tasks and assets == ROOT / "assets"]
-    script = [sys.executable, str(ROOT / "04_visualize.py")]
-    return max([subprocess.run([*script, "--env", task]).returncode for task in known], default=0)
+    """Let lesson 4 draw the shipped agents of `tasks` that it knows. Returns 1 if it could not, else 0."""
+    if assets != ROOT / "assets":
+        return 0                        # agents elsewhere are not those that lesson 4 looks at
+    script = [sys.executable, str(ROOT / "04_visualize.py"), "--shipped", "--env"]
+    return int(any([subprocess.run([*script, task]).returncode for task in maps.TASKS if task in tasks]))
 
 
 def sweep(options):

@@ -86,7 +86,8 @@ def run(lesson, task, algorithm, settings, envs, published, seed):
     print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {agent.num_timesteps} steps, {seconds:.0f} s", flush=True)
     return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps,
             "steps_trained": agent.num_timesteps, "final": {"greedy": returns},
-            "curve": curve, "seconds": round(seconds), "processor": results.processor(), "cores": os.cpu_count(), "published_steps": published, "settings": settings, "envs": envs,
+            "curve": curve, "seconds": round(seconds), "processor": results.processor(), "cores": os.cpu_count(),
+            "published_steps": published, "settings": settings, "envs": envs,
             "command": f"python benchmarks/model_free.py --tasks {task}",
             "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}}
 
@@ -116,16 +117,17 @@ def main(argv=None):
     results.read(ASSETS)                # if it is damaged, now is the time to say so
     entries = []
     try:
-        for job in RUNS:
-            for seed in range(options.seeds if job[1] in options.tasks else 0):
+        for job in [job for job in RUNS if job[1] in options.tasks]:
+            for seed in range(options.seeds):
                 entries.append(run(*job, seed))
                 store(entries[-1:])
     except KeyboardInterrupt:
-        sys.exit("\nstopped; finished runs are stored")
+        print("\nstopped; finished runs are stored", file=sys.stderr)
+        return 130
     if options.save:
         options.save.write_text(json.dumps(entries))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()
+    sys.exit(main())

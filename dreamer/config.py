@@ -47,7 +47,7 @@ class Config:
     seed: int = 0
     """seed of everything random: weights, draws, replay, environments"""
     output: str = ""
-    """folder for metrics, checkpoints and summary.json; runs/TASK-seed if empty"""
+    """folder for metrics, checkpoints, summary.json and pictures; runs/TASK-seed, and assets for pictures, if empty"""
     resume: bool = True
     """go on from the checkpoint in the output folder, if there is one"""
     recipe: Literal["course", "official"] = "course"

@@ -86,7 +86,7 @@ def test_the_panel_of_the_shipped_agent_needs_no_run(tmp_path, capsys, monkeypat
     monkeypatch.setattr(module.health, "examine", lambda *a: seen.append(a[-1]))
     monkeypatch.setattr(module.health, "draw", lambda *a: None)
     assert module.main(["--panel", "--seed", "1"]) == 2 and not seen
-    assert "error: --panel takes no other flag" in capsys.readouterr().err
+    assert "error: --panel takes no value and no other flag" in capsys.readouterr().err
     assert module.main(["--panel"]) == 0
     assert seen == [paths.ROOT / "assets" / "checkpoints" / "LunarLander-v3.pt", None]
     assert (tmp_path / "assets" / "06_health_panel.png").exists() and not (tmp_path / "runs").exists()

@@ -321,6 +321,9 @@ def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(le
     folder = f"all/{EMPTY}-without-memory-4"
     assert lesson.main([*SMALL, "--env", EMPTY, "--output", folder, "--seed", "4"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setattr(lesson, "TASKS", {EMPTY: {"steps": 40}})
+    assert lesson.main([*SMALL, "--env", EMPTY, "--output", "whole"]) == 0
+    assert (tmp_path / "whole" / f"07_dream_{EMPTY}.gif").exists() and not (tmp_path / "assets").exists()
     with pytest.raises(CheckpointError, match="lesson 7 --without memory; only"):
         load_agent(tmp_path / folder / "checkpoint.pt")
 
@@ -394,6 +397,21 @@ def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():
     lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
     assert list(lines["without memory (1 seed)"]) == [0.2, 0.2] and list(lines["everything (2 seeds)"]) == [0.9, 0.9]
     assert lines["chance"][0] == 0.5 and axes[0].get_title() == "without memory (1 seed)"
+
+
+def test_a_seed_has_the_same_dashes_in_every_panel_and_the_title_names_them():
+    """Of memory seed 1 alone, of symlog both."""
+    runs = summary(0.9), summary(0.2, 1, "memory"), summary(0.3, 0, "symlog"), summary(0.4, 1, "symlog")
+    figure = ablation_study.draw(DOORKEY, [ablation_study.entry(s) for s in runs])
+    styles = [[line.get_linestyle() for line in axis.get_lines() if line.get_color() == "C3"] for axis in figure.axes if axis.axison]
+    assert styles == [["--"], ["-", "--"]] and "(red: 0 solid, 1 dashed)" in figure.get_suptitle()
+    assert "red" not in ablation_study.draw(DOORKEY, [ablation_study.entry(summary(0.9, 5))]).get_suptitle()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_kept_says_whether_the_run_was_compiled(compiled):
+    whole = summary(0.9)
+    assert ablation_study.entry({**whole, "config": {**whole["config"], "compile": compiled}})["compiled"] == compiled
 
 
 def test_chance_counts_every_seed_once_however_many_parts_were_switched_off():

@@ -253,6 +253,18 @@ def test_references_stand_below_their_task_with_their_spread():
     assert "| 1 of 2 seeds |" in results.blocks(stored)["results"].splitlines()[-1]
 
 
+def test_a_task_with_random_play_has_a_line_of_chance_and_equal_curves_do_not_hide_each_other():
+    from matplotlib.figure import Figure
+    lesson = experiments.load("07_dreamer_minigrid").of("MiniGrid-DoorKey-5x5-v0")
+    entry = results.entry(summary(), "c", score=lesson.bar.score)
+    entries = [{**entry, "seed": 0, "random": [0.9, 0.0]}, {**entry, "seed": 1, "random": [0.0, 0.0]}]
+    axis = Figure().subplots()
+    curves.draw(axis, lesson, "MiniGrid-DoorKey-5x5-v0", entries, [])
+    found = {line.get_label(): line for line in axis.get_lines()}
+    assert set(found["chance"].get_ydata()) == {0.25}       # a share of episodes, not their mean return
+    assert found["seed 0"].get_linewidth() > found["seed 1"].get_linewidth()
+
+
 def test_references_are_one_grey_dashed_curve_per_algorithm():
     from matplotlib.figure import Figure
 

@@ -52,7 +52,7 @@ def course(tmp_path, monkeypatch):
     """A folder with a README and two fake lessons; those are the experiments of this test."""
     for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
         write_lesson(tmp_path, name)
-    (tmp_path / "04_visualize.py").write_text("import sys; open('looked.txt', 'a').write(sys.argv[2] + ' ')")
+    (tmp_path / "04_visualize.py").write_text("import sys; open('looked.txt', 'a').write(sys.argv[3] + ' ')")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("a\n" + "".join(f"{line}\n" for name in ("results", "budgets") for line in results.markers(name)))
     monkeypatch.setattr(experiments, "SCRIPTS", tmp_path)
@@ -318,6 +318,22 @@ def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(co
     assert run("--plots", "--assets", "other") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
     (course / "04_visualize.py").write_text("raise SystemExit(1)")
     (course / "other").rename(course / "assets")
+    (course / "assets" / "results.json").unlink()
+    assert run("--collect") == 1                            # of its agent's result, new again
+    assert run("--plots") == 1
+
+
+@pytest.mark.parametrize("lines, name", [("raise SystemExit(1)", "CartPole-v1"), ("import os; os.kill(os.getpid(), 9)", "Pendulum-v1")])
+def test_what_lesson_4_cannot_draw_hides_no_report(course, capsys, lines, name):
+    run()
+    leave_agent(course, f"{name}-0", 1.0)
+    for task in ("CartPole-v1", "Pendulum-v1"):
+        (course / "assets" / "checkpoints").mkdir(exist_ok=True)
+        (course / "assets" / "checkpoints" / f"{task}.pt").write_bytes(b"")
+    (course / "assets" / "results.json").unlink()
+    (course / "04_visualize.py").write_text(f"import sys\nif sys.argv[1:] == ['--shipped', '--env', {name!r}]:\n    {lines}")
+    capsys.readouterr()
+    assert run("--collect") == 1 and "bar met by" in capsys.readouterr().out
     assert run("--plots") == 1
 
 
@@ -349,11 +365,11 @@ def test_an_agent_that_cannot_be_shipped_is_named(course, capsys, damage, reason
 @pytest.mark.parametrize("name", list(experiments.SEEDS))
 def test_only_seed_0_in_its_own_folder_draws_into_the_assets(name, tmp_path):
     """The pictures of all others, which have the same names, lie in the folders of their runs."""
-    for folder, toy in ((paths.ROOT / "runs", False), (paths.ROOT / "runs" / "quick", True), (tmp_path, False)):
+    for folder, toy in ((paths.ROOT / "runs", False), (paths.ROOT / "runs", True), (paths.ROOT / "runs" / "quick", True), (tmp_path, False)):
         jobs, unreadable = experiments.plan([name], folder, toy)
         assert jobs and not unreadable
         for job in jobs:
-            own = job.seed == 0 and folder.name == "runs"
+            own = job.seed == 0 and folder.name == "runs" and not toy
             assert ("--output" not in job.script()) == own
             assert own or job.script()[-1] == str(job.folder) and job.folder.parent == folder
 

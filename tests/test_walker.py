@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,6 +178,38 @@ def test_linux_takes_the_first_renderer_that_draws(screen, drawing, chosen, monk
     monkeypatch.delenv("MUJOCO_GL")
 
 
+def test_a_renderer_is_tried_by_its_name_and_not_for_ever(monkeypatch):
+    def run(command, env, timeout, **_):
+        if env["MUJOCO_GL"] == "glfw":
+            raise subprocess.TimeoutExpired(command, timeout)
+        return SimpleNamespace(returncode=int(env["MUJOCO_GL"] != "osmesa"))
+    monkeypatch.setattr(tasks.subprocess, "run", run)
+    assert [tasks.draws(name) for name in ("glfw", "egl", "osmesa")] == [False, False, True]
+
+
+@pytest.mark.parametrize("asked", ["", "egl", "off"])
+def test_a_package_of_another_version_is_not_taken_for_a_renderer(asked, monkeypatch):
+    class Other(ModuleType):
+        def __getattr__(self, name):
+            raise RuntimeError("module 'mujoco' has no attribute 'mjNUISTATE'")
+    monkeypatch.setitem(sys.modules, "dm_control", Other("dm_control"))
+    monkeypatch.setattr(tasks, "draws", lambda renderer: renderer == "egl")
+    monkeypatch.setattr(tasks, "choose_renderer", lambda: None)
+    monkeypatch.setenv("MUJOCO_GL", asked)
+    if not asked:
+        monkeypatch.delenv("MUJOCO_GL")
+    message = refusal(tasks.load_suite)
+    assert "dm_control fails: module 'mujoco' has no attribute" in message and "pip install dm_control==" in message
+
+
+def test_without_mujoco_no_renderer_is_chosen(monkeypatch):
+    monkeypatch.setattr(tasks.sys, "platform", "linux")
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
+    tasks.choose_renderer()
+    assert "MUJOCO_GL" not in os.environ
+
+
 def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
     monkeypatch.setattr(tasks, "draws", lambda renderer: pytest.fail("asked"))
     monkeypatch.setattr(tasks.sys, "platform", "linux")
@@ -197,6 +229,10 @@ def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
     (Box(0, 255, (64, 3, 64), np.uint8), ("channels in the middle", "transpose(0, 2, 1)")),
     (Box(0, 255, (84, 84, 3), np.uint8), ("(84, 84, 3)", "ResizeObservation(env, (64, 64))", "opencv-python")),
     (Box(0, 255, (210, 160, 3), np.uint8), ("(210, 160, 3);", "ResizeObservation")),
+    (Box(0, 255, (3, 210, 160), np.uint8), ("channels first",)),
+    (Box(0, 255, (9, 84, 96), np.uint8), ("channels first",)),
+    (Box(0, 255, (2, 3, 64, 64), np.uint8), ("a stack of pictures with the channels not last",)),
+    (Box(0, 1, (32, 32), np.float32), ("an image of dtype float32",)),
     (Box(0, 255, (84, 84), np.uint8), ("(84, 84), without channels", "ResizeObservation(env, (64, 64))")),
     (Box(0, 255, (4, 64, 64, 3), np.uint8), ("a stack of pictures", "np.concatenate(obs, -1)")),
     (Box(0, 1, (64, 64), np.float32), ("dtype float32", "uint8 (0 to 255)")),

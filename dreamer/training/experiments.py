@@ -128,8 +128,8 @@ class Job:
         return all(made_with.get(name, value) == value for name, value in asdict(self.config).items() if name not in free)
 
     def script(self):
-        """The script and its flags, a list of texts. Only where the folder is its own and the seed 0 it draws into assets/."""
-        own = self.seed == 0 and self.folder.parent == paths.ROOT / "runs"
+        """The script and its flags, a list of texts. Only a whole run of seed 0 in its own folder draws into assets/."""
+        own = self.seed == 0 and not self.flags and self.folder.parent == paths.ROOT / "runs"
         return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--output", str(self.folder)] * (not own)]
 
     def start(self, launch):

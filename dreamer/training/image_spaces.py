@@ -6,7 +6,7 @@ from gymnasium.spaces import Box
 from ..world_model.encoder import IMAGE_SIZE
 from .guard import TaskError, named
 
-SMALLEST = 32       # sides of a two-dimensional array of floats that passes for a picture
+SMALLEST = 32       # sides of a picture: a smaller one is the number of its channels, two-dimensional floats are none
 RESIZE = f"gymnasium.wrappers.ResizeObservation(env, ({IMAGE_SIZE}, {IMAGE_SIZE})), which needs pip install opencv-python"
 TRANSFORM = "gymnasium.wrappers.TransformObservation"
 
@@ -33,14 +33,16 @@ def trouble_with(space):
     shape = space.shape
     if space.dtype != np.uint8:
         return f"dtype {space.dtype}", TRANSFORM
-    if len(shape) == 4:
+    if len(shape) == 4 and shape[-1] == min(shape[1:]):
         return f"shape {shape}, a stack of pictures", f"{TRANSFORM}, with np.concatenate(obs, -1): their channels side by side"
+    if len(shape) == 4:
+        return f"shape {shape}, a stack of pictures with the channels not last", f"{TRANSFORM}, with the channels of all of them last"
     if len(shape) == 2:
         return f"shape {shape}, without channels", (
             f"gymnasium.wrappers.ReshapeObservation(env, {(*shape, 1)})" if shape == (IMAGE_SIZE, IMAGE_SIZE) else RESIZE)
     channels = int(np.argmin(shape[::-1]))          # counted from the end; the last of equal sides
     others = np.delete(shape, 2 - channels)
-    if channels and (others[0] == others[1] or min(shape) < 5):
+    if channels and (others[0] == others[1] or min(shape) < SMALLEST):
         where, order = {2: ("first", (1, 2, 0)), 1: ("in the middle", (0, 2, 1))}[channels]
         return f"shape {shape}, with the channels {where}", f"{TRANSFORM}, with obs.transpose{order}"
     return None if shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) else (f"shape {shape}", RESIZE)

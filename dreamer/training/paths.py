@@ -16,7 +16,7 @@ def run_folder(env_id, seed):
 
 
 def pictures(output):
-    """Folder of a script's pictures: assets/, whose the README shows, or what --output names, if it names any."""
+    """Folder of a script's pictures: assets/, whose pictures the README shows, or what --output names, if it names any."""
     return Path(output) if output else ROOT / "assets"
 
 

@@ -139,7 +139,7 @@ def lessons(tasks, stored, stopped=()):
     for name in sorted([*experiments.SEEDS, LOOKING]):
         book = f"[{name[:2]}](notebooks/{name}.ipynb)"
         if name == LOOKING:
-            lines.append(cells(f"`{name}.py`", book, "those of 02, 03, 05, 06", "-", "2", "held-out episodes only", "-", "below"))
+            lines.append(cells(f"`{name}.py`", book, "those of 02, 03, 05, 06", "-", "1", "held-out episodes only", "-", "below"))
             continue
         whole = experiments.load(name)
         for task in whole.tasks:

@@ -9,6 +9,7 @@ How a task is seen stands in its id, so that checkpoints, folders and evaluation
 sentence, is left out: in Empty, DoorKey, FourRooms and most others it is the same in every episode.
 """
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -95,7 +96,7 @@ class Picture(gym.ObservationWrapper):
 
 def choose_renderer():
     """On Linux the first that draws: a screen's GLFW, EGL, OSMesa; "off" if none does. MUJOCO_GL, read once, overrules."""
-    if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL"):
+    if not sys.platform.startswith("linux") or os.environ.get("MUJOCO_GL") or not importlib.util.find_spec("mujoco"):
         return
     screen = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     os.environ["MUJOCO_GL"] = next(filter(draws, ["glfw"] * screen + ["egl", "osmesa"]), "off")
@@ -104,7 +105,10 @@ def choose_renderer():
 def draws(renderer):
     """Can MuJoCo draw by it? Asked in a process of its own: a renderer that fails leaves its traces in the one that tried."""
     environment = {**os.environ, "MUJOCO_GL": renderer}
-    return subprocess.run([sys.executable, "-c", TRY_TO_DRAW], env=environment, capture_output=True).returncode == 0
+    try:
+        return subprocess.run([sys.executable, "-c", TRY_TO_DRAW], env=environment, capture_output=True, timeout=60).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def load_suite():
@@ -116,8 +120,8 @@ def load_suite():
             from dm_control import suite
             return suite
         except (AttributeError, RuntimeError, ImportError) as error:
-            if not asked or getattr(error, "name", None) in ("dm_control", "mujoco"):
-                raise
+            if asked in (None, "off") or not importlib.util.find_spec("mujoco") or draws(asked):
+                raise                   # the renderer is not to blame
             raise TaskError(f"MUJOCO_GL={asked} names a renderer that does not work here: {first_line(error)}; leave it "
                             f"unset, or MUJOCO_GL=off with --proprio, which draws nothing; {RENDERER}") from None
 

@@ -13,20 +13,20 @@ def algorithms(references):
 
 
 def draw(axis, lesson, task, entries, references):
-    """One task: the greedy evaluations of every seed in colour, the means of model-free algorithms and chance in grey."""
+    """One task: the greedy evaluations of every seed in colour, the means of model-free algorithms in grey."""
     last = max(e["steps"] if "final" in e else e["config"]["steps"] for e in entries)
     for number, e in enumerate(entries):
         if e["curve"]["greedy"]:
             label = f"seed {e['seed']}" + ", stopped" * ("final" not in e)
-            width = max(1.2, 3 - 0.6 * number)          # the first ones broad: equal curves do not hide each other
-            axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=3, linewidth=width, label=label)
+            width = max(1, 2.5 - 0.5 * number)          # the first ones broad: equal curves do not hide each other
+            axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=width + 2, linewidth=width, label=label)
     for dashes, (name, runs) in zip(DASHES * 9, algorithms(references).items()):
         steps = [step for step, _ in runs[0]["curve"]]
         mean = np.mean([np.interp(steps, *zip(*r["curve"])) for r in runs], 0)
         axis.plot(steps, mean, color="0.5", linewidth=0.9, dashes=dashes, label=f"{name}, mean of {len(runs)} seeds")
     axis.axhline(lesson.bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {lesson.bar.least:g}")
     if chance := [score for e in entries for score in e.get("random", ())]:
-        axis.axhline(lesson.bar.score(chance), color="0.5", linewidth=0.9, dashes=(5, 2, 1, 2), label="chance")
+        axis.axhline(lesson.bar.score(chance), color="tab:brown", linewidth=0.8, linestyle="--", label="chance")
     episodes = entries[0]["config"]["eval_episodes"]
     axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
              ylabel=f"{'return, mean' if lesson.bar.success is None else 'success'} of {episodes} greedy episodes")
