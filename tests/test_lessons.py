@@ -12,6 +12,7 @@ import pytest
 
 from dreamer.training import paths
 from dreamer.training.shipping import load_agent
+from dreamer.visual import curves
 from toys import load_lesson
 
 ROOT = Path(__file__).parent.parent
@@ -38,12 +39,14 @@ def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys
     monkeypatch.setattr("dreamer.visual.health.ENDS", 100)
     if name.startswith("06"):
         monkeypatch.setattr(module, "HELD_OUT", 2)
+    drawn, own = [], curves.own
+    monkeypatch.setattr(curves, "own", lambda *a: drawn.append(a) or own(*a))
     assert module.main([*SMALL, "--seed", "3"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "runs" / f"{LESSONS[name]}-3"
     assert re.search(rf"bar (not )?met: +mean of 1 fresh greedy episodes -?\d+\.\d, wanted {module.BAR.final:g}", out)
     assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png"}
     assert json.loads((folder / "summary.json").read_text())["task"] == LESSONS[name] == module.DEFAULTS.env
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2 and [bar for _, bar in drawn] == [module.BAR]
     assert load_agent(folder / "checkpoint.pt")[1].env == LESSONS[name]
     panel = tmp_path / "assets" / "06_health_panel.png"
     assert panel.exists() == name.startswith("06") == ("06_health_panel.png" in out)

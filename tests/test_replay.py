@@ -206,6 +206,13 @@ def test_a_restored_buffer_gives_the_same_samples_as_the_original():
             assert torch.equal(numbers(batch), numbers(again)) and torch.equal(state[0], state_again[0])
 
 
+def test_a_sample_lies_on_the_device_asked_for():
+    replay = make(capacity=30, length=4)
+    fill(replay, 12)
+    batch, state, _ = replay.sample(2, "meta")
+    assert {x.device.type for x in (*state, *batch["obs"].values(), *(v for k, v in batch.items() if k != "obs"))} == {"meta"}
+
+
 @pytest.mark.parametrize("streams, copied", [(1, False), (2, True)])
 def test_what_is_saved_holds_no_unwritten_row_and_one_ring_is_not_copied(streams, copied):
     """A copy of 2.7 GB of pictures at every checkpoint would double what a run needs."""
