@@ -45,6 +45,40 @@ def stream(run, ring=0):
     return [{k: v[ring, i] for k, v in run.replay.rows.items()} for i in range(count)]
 
 
+# ------------------------------------------------------------------ one update after the other
+
+def one_by_one(run):
+    """What `learn` amounts to."""
+    while run.learner.updates < run.updates_due():
+        batch, state, place = run.replay.sample(run.config.batch_size, run.device)
+        metrics, latents = run.learner.update(batch, state)
+        run.replay.write_back(place, *latents)
+        run.records.add(metrics)
+
+
+def test_a_batch_that_is_prepared_during_an_update_is_the_one_that_would_follow_it(monkeypatch):
+    """Windows overlap those of the update before in a buffer of 60 rows, so its fresh latents must be seen."""
+    changes = dict(train_ratio=96.0, capacity=60)       # three updates for each step
+    ahead = run_of(output="ahead", **changes)
+    monkeypatch.setattr(Run, "learn", one_by_one)
+    plain = run_of(output="plain", **changes)
+    assert ahead.learner.updates == plain.learner.updates > 100
+    for mine, theirs in zip(ahead.learner.agent.parameters(), plain.learner.agent.parameters()):
+        assert torch.equal(mine, theirs)
+    assert all(torch.equal(rows, plain.replay.rows[name]) for name, rows in ahead.replay.rows.items())
+    assert without_times(ahead) == without_times(plain)
+
+
+def test_the_next_batch_is_prepared_before_the_latents_are_waited_for(monkeypatch):
+    run, done = Run(tiny(train_ratio=96.0)), []
+    for owner, name in ((run.replay, "draw"), (run.learner, "update"), (run.replay, "write_back")):
+        monkeypatch.setattr(owner, name, lambda *a, name=name, do=getattr(owner, name): done.append(name) or do(*a))
+    run.train()
+    assert done[:3] == ["draw", "update", "write_back"]         # the first update of all stands alone
+    of_a_step = ["draw", *["update", "draw", "write_back"] * 2, "update", "write_back"]
+    assert len(done) > 100 and done[3:] == of_a_step * (len(done[3:]) // len(of_a_step))
+
+
 # ------------------------------------------------------------------ what is stored
 
 @pytest.mark.parametrize("envs", [1, 3])

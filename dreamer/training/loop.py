@@ -148,12 +148,17 @@ class Run:
         return 1 + int((self.step - self.began) * self.config.train_ratio / per_update)
 
     def learn(self):
-        """Sample, update, and put the fresh latents back in their rows, until nothing is due."""
-        due = self.updates_due()
-        while self.learner.updates < due:
-            batch, state, place = self.replay.sample(self.config.batch_size, self.device)
-            metrics, (deter, stoch) = self.learner.update(batch, state)
-            self.replay.write_back(place, deter, stoch)
+        """Sample, update, and put the fresh latents back in their rows, until nothing is due.
+
+        If another update is due its batch is prepared while a GPU still works on this one; its first state is not.
+        """
+        due, draw = self.updates_due(), lambda: self.replay.draw(self.config.batch_size, self.device)
+        ready = draw() if self.learner.updates < due else None
+        while ready:
+            batch, place = ready
+            metrics, latents = self.learner.update(batch, self.replay.before(place, self.device))
+            ready = draw() if self.learner.updates < due else None
+            self.replay.write_back(place, *latents)
             self.records.add(metrics)
 
     def measure(self):

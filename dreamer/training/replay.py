@@ -70,17 +70,25 @@ class Replay:
         Returns batch (dict of (B, T, ...), with prev_action), state (the stored latents of the
         row before: deter (B, D), stoch class indices (B, S)) and the place of the rows.
         """
+        rows, place = self.draw(batch, device)
+        return rows, self.before(place, device), place
+
+    def draw(self, batch, device="cpu"):
+        """`sample` without the state, which an update that is still going on may yet change."""
         ring, start = self.pick(batch)
         slots = (start[:, None] + torch.arange(self.window)) % self.length      # (B, T+1)
         place = ring[:, None] * self.length + slots                             # among the rows of all rings
         take = lambda store: store.flatten(0, 1).index_select(0, place.flatten()).unflatten(0, place.shape)
-        rows = {k: take(v).to(device) for k, v in self.rows.items() if k not in ("deter", "stoch")}
-        context = (ring, slots[:, 0])
-        state = self.rows["deter"][context].float().to(device), self.rows["stoch"][context].long().to(device)
+        rows = {k: sent(take(v), device) for k, v in self.rows.items() if k not in ("deter", "stoch")}
         obs = {k[4:]: v[:, 1:] for k, v in rows.items() if k.startswith("obs_")}
         chosen = {k: rows[k][:, 1:] for k in ("reward", *FLAGS)}
         # The action that led to row t is the one stored with row t - 1.
-        return {"obs": obs, "prev_action": rows["action"][:, :-1], **chosen}, state, (ring[:, None], slots[:, 1:])
+        return {"obs": obs, "prev_action": rows["action"][:, :-1], **chosen}, (ring[:, None], slots[:, 1:])
+
+    def before(self, place, device="cpu"):
+        """The stored latents of the row before each window: deter (B, D), stoch class indices (B, S)."""
+        context = place[0][:, 0], (place[1][:, 0] - 1) % self.length
+        return self.rows["deter"][context].float().to(device), self.rows["stoch"][context].long().to(device)
 
     def windows(self):
         """Different windows that can be sampled, per ring: (streams,)."""
@@ -119,6 +127,11 @@ class Replay:
         self.count.copy_(state["count"])
         self.fresh = deque((tuple(item) for item in state["fresh"]), self.fresh.maxlen)
         self.generator.set_state(state["generator"])
+
+
+def sent(rows, device):
+    """`rows` on the device. To a GPU they go by pinned memory, so that nobody waits for what it is doing."""
+    return rows.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else rows.to(device)
 
 
 def alone(rows):
