@@ -173,6 +173,7 @@ def test_linux_takes_the_first_renderer_that_draws(screen, drawing, chosen, monk
         monkeypatch.setenv(screen, ":0")
     monkeypatch.setattr(tasks.sys, "platform", "linux")
     monkeypatch.setattr(tasks, "draws", drawing.__contains__)
+    monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: name)       # as if MuJoCo were installed
     tasks.choose_renderer()
     assert os.environ["MUJOCO_GL"] == chosen
     monkeypatch.delenv("MUJOCO_GL")
