@@ -26,10 +26,13 @@ needs_ray = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 LESSON = f'''
 import os, sys, time
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from pathlib import Path
 import toys
+from dreamer.training import paths
 from dreamer.training.cli import Bar, run_lesson
 from dreamer.training.loop import Run
 
+paths.ROOT = Path(__file__).parent      # the course of this test, in the worker as well
 toys.use_tiny_size()
 DEFAULTS, BAR = toys.tiny(), Bar(final=0)
 
