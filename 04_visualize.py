@@ -138,9 +138,8 @@ class Look:
 def look(env_id, seed, folder, course=False):
     """Draw everything there is to see of one task. Raises CheckpointError or TaskError if it cannot even begin."""
     agent, _, path = (*load_agent(shipped(env_id)), shipped(env_id)) if course else find_agent(env_id, seed)
-    whose = ", which comes with the course (seed 0)" if path == shipped(env_id) else ""
-    whose += f": runs/ has none of seed {seed}" if whose and not course else ""
-    print(f"{env_id}: {paths.shown(path)}{whose}", flush=True)
+    print(f"{env_id}: {paths.shown(path)}" + ", which comes with the course (seed 0)" * (path == shipped(env_id))
+          + f": runs/ has none of seed {seed}" * (path == shipped(env_id) and not course), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     view = Look(env_id, agent, seed, folder)
     for kind in ("tsne", "fan", "reward", "value"):

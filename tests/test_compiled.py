@@ -188,6 +188,12 @@ def test_the_benchmark_compares_the_two(capsys):
     assert "times as fast" in capsys.readouterr().out
 
 
+def test_the_benchmark_says_how_many_times_as_fast_the_compiled_one_is(monkeypatch):
+    monkeypatch.setattr(benchmark, "subject", lambda *a: 10.0 if True in a else 40.0)
+    monkeypatch.setattr(benchmark, "clock", lambda work, device: work)
+    assert benchmark.measure(tiny(), False, 3, "cpu") == {"first_s": 0.01, "plain_ms": 40, "compiled_ms": 10, "ratio": 4}
+
+
 def test_the_benchmark_compiles_as_a_run_does_at_the_size_and_batch_asked_for(monkeypatch, capsys):
     asked = []
 

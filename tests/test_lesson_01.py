@@ -216,3 +216,12 @@ def test_a_task_that_shows_always_the_same_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(module, "record", frozen)
     assert module.main([*SMALL, "--steps", "48", "--env", "CartPole-v1"]) == 1
     assert "never change under random actions" in capsys.readouterr().err
+
+
+def test_the_third_part_shows_each_bin_against_its_distance_to_the_one_below():
+    from dreamer.distributions import make_bins
+    bins = make_bins().tolist()
+    (line,) = figures.symlog_twohot().axes[2].get_lines()
+    points = list(zip(*line.get_data()))
+    assert len(points) == 127 and points[0] == pytest.approx((bins[128], bins[128] - bins[127]))
+    assert points[-1] == pytest.approx((bins[254], bins[254] - bins[253]))

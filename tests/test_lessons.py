@@ -79,8 +79,11 @@ def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
 def test_the_panel_lies_where_its_run_does_if_a_folder_is_named(flags, folder, tmp_path, monkeypatch):
     module, seen = load_lesson("06_dreamer_lunar_lander"), []
     monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
-    monkeypatch.setattr(module, "draw_panel", lambda *a: seen.append(a[-1]))
-    assert module.main(flags) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
+    monkeypatch.setattr(module, "draw_panel", lambda *a: seen.append(a))
+    assert module.main(flags) == 0
+    (agent, metrics, name, pictures), = seen
+    assert agent.name == "checkpoint.pt" and metrics == agent.with_name("metrics.jsonl") and name == "seed 0"
+    assert pictures.absolute() == tmp_path / folder
 
 
 def test_the_panel_of_the_shipped_agent_needs_no_run(tmp_path, capsys, monkeypatch):

@@ -380,6 +380,16 @@ def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys
     assert pictures == {f"08_dream_{PROPRIO}.gif", f"08_dream_{PROPRIO}.png"}
 
 
+def test_the_dream_is_written_into_the_folder_that_is_asked_for(lesson, tmp_path, monkeypatch):
+    black = np.zeros((8, 8, 3), np.uint8)
+    for name, value in {"load_agent": (None, None), "record": [None], "save_gif": None}.items():
+        monkeypatch.setattr(lesson, name, lambda *a, value=value, **k: value)
+    monkeypatch.setattr(lesson.triptych, "dream", lambda *a: (None, None))
+    monkeypatch.setattr(lesson.triptych, "pictures", lambda *a: ([black] * 3, [black]))
+    lesson.picture(Config(env="walker_walk"), tmp_path, tmp_path / "there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["08_dream_walker_walk.png"]
+
+
 @pytest.mark.parametrize("flags, folder", [([], "assets"), (["--output", "there"], "there")])
 def test_a_dream_lies_where_its_run_does_if_a_folder_is_named(flags, folder, lesson, tmp_path, monkeypatch):
     seen = []

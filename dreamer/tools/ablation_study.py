@@ -74,7 +74,8 @@ def entry(summary):
     curve = [[e["step"], share_above_0(e["greedy"]), share_above_0(e["sampled"])] for e in summary["evaluations"]]
     final = summary["final"]
     return {"task": summary["task"], "without": summary["without"], "seed": summary["seed"], "steps": summary["steps"],
-            "seconds": round(summary["seconds"]), "compiled": bool(summary["config"].get("compile")), "curve": curve, "chance": share_above_0(summary["random"]),
+            "seconds": round(summary["seconds"]), "compiled": bool(summary["config"].get("compile")), "curve": curve,
+            "chance": share_above_0(summary["random"]),
             "greedy": share_above_0(final["greedy"]), "sampled": share_above_0(final["sampled"]),
             "return": float(np.mean(final["greedy"])), "best_return": float(np.mean(summary["optimal"]))}
 

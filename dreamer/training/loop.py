@@ -152,14 +152,17 @@ class Run:
 
         If another update is due its batch is prepared while a GPU still works on this one; its first state is not.
         """
-        due, draw = self.updates_due(), lambda: self.replay.draw(self.config.batch_size, self.device)
-        ready = draw() if self.learner.updates < due else None
+        due = self.updates_due()
+        ready = self.draw_if_due(due)
         while ready:
             batch, place = ready
             metrics, latents = self.learner.update(batch, self.replay.before(place, self.device))
-            ready = draw() if self.learner.updates < due else None
+            ready = self.draw_if_due(due)
             self.replay.write_back(place, *latents)
             self.records.add(metrics)
+
+    def draw_if_due(self, due):
+        return self.replay.draw(self.config.batch_size, self.device) if self.learner.updates < due else None
 
     def measure(self):
         """Fix the scale of vector observations from the rows of the prefill."""

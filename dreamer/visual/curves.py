@@ -24,13 +24,19 @@ def draw(axis, lesson, task, entries, references):
         steps = [step for step, _ in runs[0]["curve"]]
         mean = np.mean([np.interp(steps, *zip(*r["curve"])) for r in runs], 0)
         axis.plot(steps, mean, color="0.5", linewidth=0.9, dashes=dashes, label=f"{name}, mean of {len(runs)} seeds")
-    axis.axhline(lesson.bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {lesson.bar.least:g}")
     if chance := [score for e in entries for score in e.get("random", ())]:
         axis.axhline(lesson.bar.score(chance), color="tab:brown", linewidth=0.8, linestyle="--", label="chance")
-    episodes = entries[0]["config"]["eval_episodes"]
-    axis.set(title=f"{task} (lesson {lesson.number})", xlabel="environment steps", xlim=(0, last * 1.03),
-             ylabel=f"{'return, mean' if lesson.bar.success is None else 'success'} of {episodes} greedy episodes")
-    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))     # beside it: no curve runs there
+    axis.set(xlim=(0, last * 1.03))
+    finish(axis, lesson.bar, f"{task} (lesson {lesson.number})", f"{entries[0]['config']['eval_episodes']} greedy")
+
+
+def finish(axis, bar, title, episodes):
+    """The bar, if there is one, titles, and a legend beside the axes: no curve runs there."""
+    if bar:
+        axis.axhline(bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {bar.least:g}")
+    judged = "success" if bar and bar.success is not None else "return, mean"
+    axis.set(title=title, xlabel="environment steps", ylabel=f"{judged} of {episodes} episodes")
+    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -39,16 +45,11 @@ def own(summary, bar):
     if not summary["evaluations"]:
         return None
     figure, score = Figure((6.4, 3.4), layout="constrained"), bar.score if bar else np.mean
-    axis, judged = figure.subplots(), "return, mean" if bar is None or bar.success is None else "success"
+    axis = figure.subplots()
     for mode in ("greedy", "sampled"):
         points = [(e["step"], score(e[mode])) for e in summary["evaluations"]]
         axis.plot(*zip(*points), marker="o", markersize=3, linewidth=1.2, label=mode)
-    if bar:
-        axis.axhline(bar.least, color="black", linewidth=0.8, linestyle=":", label=f"bar {bar.least:g}")
-    axis.set(title=f"{summary['task']}, seed {summary['seed']}", xlabel="environment steps",
-             ylabel=f"{judged} of {len(summary['evaluations'][0]['greedy'])} episodes")
-    axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    axis.spines[["top", "right"]].set_visible(False)
+    finish(axis, bar, f"{summary['task']}, seed {summary['seed']}", len(summary["evaluations"][0]["greedy"]))
     return figure
 
 
