@@ -41,6 +41,7 @@ Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 Try             python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0                     one task only
                 python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without memory    it forgets at once
                 python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without each      every part in turn
+                python 07_dreamer_minigrid.py --dream                                           dreams of the shipped agents
                 python 07_dreamer_minigrid.py --compare                                         draw what all runs show
 """
 
@@ -60,6 +61,7 @@ from dreamer.training import cli, paths
 from dreamer.training.cli import Bar
 from dreamer.training.loop import derived_seed
 from dreamer.training.records import write_summary
+from dreamer.training.shipping import load_agent, shipped
 from dreamer.training.validate import ConfigError
 from dreamer.visual import grids, triptych
 from dreamer.visual.episodes import record
@@ -85,6 +87,8 @@ class Own:
     """switch a part of the algorithm off, or each of them in turn (dreamer/tools/ablations.py)"""
     compare: bool = False
     """train nothing: draw the success rates of all runs in runs/, with and without each part"""
+    dream: bool = False
+    """train nothing: draw the dreams of the shipped agents, or of the one of --env"""
 
 
 def read(argv, task):
@@ -156,9 +160,16 @@ def picture(agent, config, pictures):
 def work(argv, runs):
     given = lesson_flags.given(Own(), argv)
     own, config = read(argv, DEFAULTS.env)
+    lesson_flags.alone(given, "compare")
+    lesson_flags.alone(given, "dream", ("env", "output"))
     if own.compare:
         return ablation_study.publish(paths.ROOT / "runs", paths.ROOT / "assets", {task: TASKS[task]["steps"] for task in TASKS})
     tasks = [config.env] if "env" in given else TASKS
+    if own.dream:
+        torch.set_num_threads(1)
+        for task in tasks:
+            picture(*load_agent(shipped(task)), paths.pictures(config.output))
+        return
     parts = ablations.WITHOUT if own.without == "each" else [own.without]
     for task in tasks:
         for part in parts:

@@ -26,7 +26,7 @@ Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 fr
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
 summary.json, curve.png, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with
---output there, too; after --max-steps the dream of the agent so far).
+--output there, too; after --max-steps the dream of the agent so far). --dream --proprio draws that of the shipped agent.
 Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
                 gymnasium.wrappers.ResizeObservation.
 
@@ -48,7 +48,7 @@ from dreamer.training import cli, paths
 from dreamer.training.cli import Bar
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
-from dreamer.training.shipping import load_agent
+from dreamer.training.shipping import load_agent, shipped
 from dreamer.training.validate import ConfigError
 from dreamer.visual import triptych
 from dreamer.visual.episodes import record
@@ -70,6 +70,8 @@ class Own:
     """stop at the first checkpoint after so many steps since this start; the same command goes on (0: do not stop)"""
     replay_capacity: int = 0
     """the same as --capacity: rows (steps) that replay keeps (0: as --capacity says)"""
+    dream: bool = False
+    """train nothing: draw the dream of the shipped agent, the one of --proprio"""
 
 
 def read(argv):
@@ -87,18 +89,21 @@ def read(argv):
 
 def work(argv, runs):
     own, config = read(argv)
+    lesson_flags.alone(lesson_flags.given(Own(), argv), "dream", ("proprio", "env", "output"))
+    if own.dream:
+        torch.set_num_threads(1)
+        return picture(*load_agent(shipped(config.env)), paths.pictures(config.output))
     run = cli.start(config, argv, runs, (pause_after(own.max_steps),) if own.max_steps else ())
     try:
         cli.train(run, BAR.get(config.env))
     except Paused:
         print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; to go on from there:\n"
               f"  {cli.again(argv, run)}")
-    picture(config, run.folder, paths.pictures(config.output))
+    picture(*load_agent(run.folder / "checkpoint.pt"), paths.pictures(config.output))
 
 
-def picture(config, run, pictures):
-    """The open-loop dream of the agent of a run's folder, trained to the end or so far, as GIF and as PNG in `pictures`."""
-    agent, _ = load_agent(run / "checkpoint.pt")
+def picture(agent, config, pictures):
+    """The open-loop dream of an agent, trained to the end or so far, as GIF and as PNG in the folder `pictures`."""
     seed = derived_seed(config.seed, 4)
     episode, = record(agent, config.env, 1, seed, longest=CONTEXT + HORIZON)
     draw = Draw(torch.Generator().manual_seed(seed))

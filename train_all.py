@@ -3,7 +3,7 @@
     python train_all.py               # lessons 1 to 6, what is missing of them: many hours of one core
     python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
     python train_all.py --collect     # trains nothing: stores what is finished, and how far the others are
-    python train_all.py --plots       # tables and curves again, from the stored results, and lesson 4's pictures of the shipped agents
+    python train_all.py --plots       # tables and curves again, from the stored results, and pictures of these lessons' shipped agents
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
@@ -205,11 +205,20 @@ def ship(jobs, assets, before, stored):
 
 
 def look(tasks, assets):
-    """Let lesson 4 draw the shipped agents of `tasks` that it knows. Returns 1 if it could not, else 0."""
+    """Let the lessons draw the shipped agents of `tasks`. Returns 1 if one of them could not, else 0."""
     if assets != ROOT / "assets":
-        return 0                        # agents elsewhere are not those that lesson 4 looks at
-    script = [sys.executable, str(ROOT / "04_visualize.py"), "--shipped", "--env"]
-    return int(any([subprocess.run([*script, task]).returncode for task in maps.TASKS if task in tasks]))
+        return 0                        # agents elsewhere are not those that the lessons look at
+    commands = [("04_visualize.py", "--shipped", "--env", task) for task in maps.TASKS if task in tasks]
+    commands += [("06_dreamer_lunar_lander.py", "--panel")] * ("LunarLander-v3" in tasks)
+    commands += [(f"{name}.py", "--dream", "--env", task) for name in sorted(experiments.IF_NAMED & set(experiments.SEEDS))
+                 for task in experiments.load(name).tasks if task in tasks]
+    return int(any([subprocess.run([sys.executable, str(ROOT / script), *flags]).returncode for script, *flags in commands]))
+
+
+def shipped_tasks(names, assets):
+    """The tasks of these lessons of which an agent is shipped."""
+    return [task for name in names for task in experiments.load(name).tasks
+            if (assets / "checkpoints" / shipping.shipped(task).name).exists()]
 
 
 def sweep(options):
@@ -237,7 +246,7 @@ def main(argv=None):
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
         results.publish(options.assets)
-        return look([file.stem for file in (options.assets / "checkpoints").glob("*.pt")], options.assets)
+        return look(shipped_tasks(options.names, options.assets), options.assets)
     except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -311,6 +311,23 @@ def test_a_dream_lies_where_its_run_does_if_a_folder_is_named(flags, folder, les
     assert lesson.main(["--env", DOORKEY, *flags]) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
 
 
+def test_dreams_of_shipped_agents_need_no_run(lesson, monkeypatch):
+    seen = []
+    monkeypatch.setattr(lesson, "load_agent", lambda path: (path, None))
+    monkeypatch.setattr(lesson, "picture", lambda agent, config, pictures: seen.append((agent, pictures)))
+    assert lesson.main(["--dream"]) == 0
+    shipped = paths.ROOT / "assets" / "checkpoints"
+    assert seen == [(shipped / f"{task}.pt", paths.ROOT / "assets") for task in lesson.TASKS]
+    assert lesson.main(["--dream", "--env", DOORKEY, "--output", "there"]) == 0
+    assert [(agent.stem, str(pictures)) for agent, pictures in seen[len(lesson.TASKS):]] == [(DOORKEY, "there")]
+
+
+def test_a_task_without_a_shipped_agent_gives_one_line(lesson, capsys):
+    assert lesson.main(["--dream", "--env", "MiniGrid-Empty-5x5-v0"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: there is no agent at ") and err.count("\n") == 1
+
+
 @needs_minigrid
 def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(lesson, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(ablations, "WITHOUT", ("memory", "free-nats"))
@@ -339,7 +356,9 @@ def test_without_a_task_all_are_trained_in_turn(lesson, monkeypatch):
 
 @pytest.mark.parametrize("flags, text", [
     ("--without memry", "did you mean memory?"), ("--pixel", "did you mean --pixels?"), ("--without", "needs a value"),
-    ("--compare", "finds no finished run"), ("--without memory --collector process", "--collector inline")])
+    ("--compare", "finds no finished run"), ("--compare --seed 1", "--compare trains nothing: it goes with no other flag, not with --seed"),
+    ("--dream --without memory", "--dream trains nothing: it goes with --env and --output alone, not with --without"),
+    ("--without memory --collector process", "--collector inline")])
 def test_wrong_flags_give_one_line_and_exit_code_2(flags, text, lesson, capsys):
     assert lesson.main(flags.split()) == 2
     out, err = capsys.readouterr()
@@ -351,7 +370,7 @@ def test_help_shows_the_flags_of_the_lesson_beside_all_others(lesson, capsys):
         lesson.main(["--help"])
     out = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(word in out for word in ("Lesson 7", "--pixels", "--without", "--compare", "--train-ratio", "free-nats"))
+    assert all(word in out for word in ("Lesson 7", "--pixels", "--without", "--compare", "--dream", "--train-ratio", "free-nats"))
 
 
 def test_the_header_names_the_bars_of_the_code():

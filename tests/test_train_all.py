@@ -310,17 +310,35 @@ def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(co
     assert not looked.exists()                              # nothing to look at before
     assert run("--collect") == 0 and looked.read_text() == "CartPole-v1 "
     assert run("--collect") == 0 and looked.read_text() == "CartPole-v1 "           # it is not new any more
-    for task in ("Pendulum-v1", "MiniGrid-Empty-8x8-v0"):                           # lesson 4 knows nothing of the second
+    for task in ("Pendulum-v1", "Acrobot-v1"):                                      # no experiment here has the second
         (course / "assets" / "checkpoints" / f"{task}.pt").write_bytes(b"")
     looked.unlink()
     assert run("--plots") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
     (course / "assets").rename(course / "other")
-    assert run("--plots", "--assets", "other") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
+    assert run("--plots", "--assets", "other", "03") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
     (course / "04_visualize.py").write_text("raise SystemExit(1)")
     (course / "other").rename(course / "assets")
     (course / "assets" / "results.json").unlink()
     assert run("--collect") == 1                            # of its agent's result, new again
     assert run("--plots") == 1
+
+
+def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_no_name(course, monkeypatch):
+    run()
+    tasks = {"06_dreamer_lunar_lander": "LunarLander-v3", "07_dreamer_minigrid": "Some-v0"}
+    (course / "assets" / "checkpoints").mkdir()
+    for name, task in {**tasks, "": "Pendulum-v1"}.items():
+        (course / "assets" / "checkpoints" / f"{task}.pt").write_bytes(b"")
+        (course / f"{name or '04_visualize'}.py").write_text(
+            "import sys\nif __name__ != '__main__':\n    from dreamer.config import Config\n"
+            f"    DEFAULTS, BAR, TASKS = Config(), 0.0, ('{task}', 'None-v0')\n"
+            "else:\n    open('looked.txt', 'a').write(' '.join(sys.argv[1:]) + ';')")
+    monkeypatch.setattr(experiments, "SEEDS", {**experiments.SEEDS, **dict.fromkeys(tasks, 1)})
+    looked = course / "looked.txt"
+    assert run("--plots") == 0
+    assert looked.read_text() == "--shipped --env Pendulum-v1;--shipped --env LunarLander-v3;--panel;"
+    looked.write_text("")
+    assert run("--plots", "07", "03") == 0 and looked.read_text() == "--shipped --env Pendulum-v1;--dream --env Some-v0;"
 
 
 @pytest.mark.parametrize("lines, name", [("raise SystemExit(1)", "CartPole-v1"), ("import os; os.kill(os.getpid(), 9)", "Pendulum-v1")])

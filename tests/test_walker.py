@@ -20,7 +20,7 @@ from dreamer.agent import Agent
 from dreamer.config import SIZES, Config
 from dreamer.distributions import Draw
 from dreamer.tools.pause import Paused, pause_after
-from dreamer.training import checkpoint, envs, experiments, tasks
+from dreamer.training import checkpoint, envs, experiments, paths, tasks
 from dreamer.training.envs import Environments, TaskError, observation_spec
 from dreamer.training.loop import Run
 from dreamer.training.replay import Replay
@@ -382,11 +382,11 @@ def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys
 
 def test_the_dream_is_written_into_the_folder_that_is_asked_for(lesson, tmp_path, monkeypatch):
     black = np.zeros((8, 8, 3), np.uint8)
-    for name, value in {"load_agent": (None, None), "record": [None], "save_gif": None}.items():
+    for name, value in {"record": [None], "save_gif": None}.items():
         monkeypatch.setattr(lesson, name, lambda *a, value=value, **k: value)
     monkeypatch.setattr(lesson.triptych, "dream", lambda *a: (None, None))
     monkeypatch.setattr(lesson.triptych, "pictures", lambda *a: ([black] * 3, [black]))
-    lesson.picture(Config(env="walker_walk"), tmp_path, tmp_path / "there")
+    lesson.picture(None, Config(env="walker_walk"), tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["08_dream_walker_walk.png"]
 
 
@@ -395,8 +395,19 @@ def test_a_dream_lies_where_its_run_does_if_a_folder_is_named(flags, folder, les
     seen = []
     monkeypatch.setattr(lesson.cli, "start", lambda *a: SimpleNamespace(folder=tmp_path))
     monkeypatch.setattr(lesson.cli, "train", lambda *a: None)
-    monkeypatch.setattr(lesson, "picture", lambda config, run, pictures: seen.append(pictures))
-    assert lesson.main(flags) == 0 and [path.absolute() for path in seen] == [tmp_path / folder]
+    monkeypatch.setattr(lesson, "load_agent", lambda path: (path, None))
+    monkeypatch.setattr(lesson, "picture", lambda agent, config, pictures: seen.append((agent, pictures.absolute())))
+    assert lesson.main(flags) == 0 and seen == [(tmp_path / "checkpoint.pt", tmp_path / folder)]
+    seen.clear()                                            # the shipped agent: no run
+    monkeypatch.setattr(lesson.cli, "start", None)
+    assert lesson.main(["--dream", "--proprio", *flags]) == 0
+    assert seen == [(paths.ROOT / "assets" / "checkpoints" / f"{PROPRIO}.pt", tmp_path / folder)]
+
+
+def test_a_dream_alone_goes_with_no_flag_of_training(lesson, capsys):
+    assert lesson.main(["--dream", "--seed", "1"]) == 2
+    assert capsys.readouterr().err == ("error: --dream trains nothing: it goes with --proprio and --env and --output alone, "
+                                       "not with --seed\n")
 
 
 def test_flags_say_what_is_seen_and_kept(lesson):

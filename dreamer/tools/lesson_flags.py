@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes
 
 from ..config import Config
 from ..training.cli import ask_tyro, read_flags, with_recipe
-from ..training.validate import validate
+from ..training.validate import ConfigError, validate
 
 
 def given(own, argv):
@@ -17,6 +17,13 @@ def given(own, argv):
     Raises ConfigError with one sentence for the first flag that is wrong.
     """
     return dict(read_flags(argv, (type(own), Config)))
+
+
+def alone(named, flag, others=()):
+    """Raise ConfigError if a command line (`given`) names `flag` and, beside it, another flag than `others`."""
+    if flag in named and (beside := set(named) - {flag, *others}):
+        goes = f"goes with {' and '.join(f'--{name}' for name in others)} alone" if others else "goes with no other flag"
+        raise ConfigError(f"--{flag} trains nothing: it {goes}, not with --{min(beside).replace('_', '-')}")
 
 
 def read(own, defaults, argv, about):
