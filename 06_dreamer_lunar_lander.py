@@ -24,16 +24,16 @@ Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its h
 """
 
 import sys
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from dreamer.config import Config
-from dreamer.training import paths
-from dreamer.training.cli import Bar, guarded, parse_flags, run_lesson
+from dreamer.tools import lesson_flags
+from dreamer.training import cli, paths
+from dreamer.training.cli import Bar
 from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import load_agent, shipped
-from dreamer.training.validate import ConfigError
 from dreamer.visual import health
 
 DEFAULTS = Config(env="LunarLander-v3", steps=60_000, eval_every=2500, final_episodes=50)
@@ -41,20 +41,24 @@ BAR = Bar(final=200)
 HELD_OUT = 20       # episodes for the panel
 
 
-def panel(argv, runs):
-    """Draw the panel of the finished run."""
-    config = parse_flags(DEFAULTS, argv)
+@dataclass(frozen=True)
+class Own:
+    """What only this lesson can be told."""
+    panel: bool = False
+    """train nothing: draw the health panel of the shipped agent"""
+
+
+def work(argv, runs):
+    own, config = lesson_flags.read(Own(), DEFAULTS, argv, __doc__)
+    lesson_flags.alone(lesson_flags.given(Own(), argv), "panel", ("output",))
+    pictures = paths.pictures(config.output)
+    if own.panel:
+        torch.set_num_threads(1)
+        return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", pictures)       # its metrics.jsonl is not shipped
+    run = cli.start(config, argv, runs)
+    cli.train(run, BAR if config.env == DEFAULTS.env else None)
     if config.env == DEFAULTS.env:
-        folder = Path(config.output or paths.run_folder(config.env, config.seed))
-        draw_panel(folder / "checkpoint.pt", folder / "metrics.jsonl", f"seed {config.seed}", paths.pictures(config.output))
-
-
-def shipped_panel(argv, runs):
-    """Draw that of the shipped agent, whose metrics.jsonl is not shipped."""
-    if argv != ["--panel"]:
-        raise ConfigError("--panel takes no value and no other flag: it draws the panel of the shipped agent")
-    torch.set_num_threads(1)
-    draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", paths.pictures(""))
+        draw_panel(run.folder / "checkpoint.pt", run.folder / "metrics.jsonl", f"seed {config.seed}", pictures)
 
 
 def draw_panel(checkpoint, metrics, name, pictures):
@@ -67,10 +71,7 @@ def draw_panel(checkpoint, metrics, name, pictures):
 
 def main(argv=None):
     """Train, report and draw; argv: flags, those of the command line if None. Returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if any(word.partition("=")[0] == "--panel" for word in argv):
-        return guarded(shipped_panel, argv)
-    return run_lesson(DEFAULTS, BAR, argv, about=__doc__) or guarded(panel, argv)
+    return cli.guarded(work, argv)
 
 
 if __name__ == "__main__":

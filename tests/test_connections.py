@@ -172,7 +172,7 @@ def test_the_health_panel_and_the_open_loop_error_meet_episodes_of_no_training(m
     monkeypatch.setattr(lesson, "load_agent", lambda path: (None, replace(lesson.DEFAULTS, seed=7)))
     monkeypatch.setattr(lesson.health, "examine", lambda agent, env, episodes, seed, *others: seen.append(seed))
     monkeypatch.setattr(lesson.health, "save", lambda *others: None)
-    lesson.panel(["--seed", "7"], [])
+    lesson.draw_panel("checkpoint.pt", None, "", tmp_path)
     monkeypatch.setattr("dreamer.visual.episodes.record", lambda agent, env, episodes, seed, **others: seen.append(seed) or [[]])
     modes.open_loop_error(None, Config(seed=7))
     assert len(seen) == 2

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
@@ -78,11 +79,12 @@ def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
 @pytest.mark.parametrize("flags, folder", [([], "assets"), (["--output", "there"], "there")])
 def test_the_panel_lies_where_its_run_does_if_a_folder_is_named(flags, folder, tmp_path, monkeypatch):
     module, seen = load_lesson("06_dreamer_lunar_lander"), []
-    monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
+    monkeypatch.setattr(module.cli, "start", lambda config, *a: SimpleNamespace(folder=tmp_path / "run"))
+    monkeypatch.setattr(module.cli, "train", lambda *a: None)
     monkeypatch.setattr(module, "draw_panel", lambda *a: seen.append(a))
     assert module.main(flags) == 0
     (agent, metrics, name, pictures), = seen
-    assert agent.name == "checkpoint.pt" and metrics == agent.with_name("metrics.jsonl") and name == "seed 0"
+    assert agent == tmp_path / "run" / "checkpoint.pt" and metrics == agent.with_name("metrics.jsonl") and name == "seed 0"
     assert pictures.absolute() == tmp_path / folder
 
 
@@ -92,21 +94,22 @@ def test_the_panel_of_the_shipped_agent_needs_no_run(tmp_path, capsys, monkeypat
     monkeypatch.setattr(module.health, "examine", lambda *a: seen.append(a[-1]))
     monkeypatch.setattr(module.health, "draw", lambda *a: None)
     assert module.main(["--panel", "--seed", "1"]) == 2 and not seen
-    assert "error: --panel takes no value and no other flag" in capsys.readouterr().err
-    assert module.main(["--panel"]) == 0
-    assert seen == [paths.ROOT / "assets" / "checkpoints" / "LunarLander-v3.pt", None]
-    assert (tmp_path / "assets" / "06_health_panel.png").exists() and not (tmp_path / "runs").exists()
+    assert capsys.readouterr().err == "error: --panel trains nothing: it goes with --output alone, not with --seed\n"
+    for flags, folder in ([], "assets"), (["--output", "there"], "there"):
+        assert module.main(["--panel", *flags]) == 0
+        assert seen == [paths.ROOT / "assets" / "checkpoints" / "LunarLander-v3.pt", None]
+        assert (tmp_path / folder / "06_health_panel.png").exists() and not (tmp_path / "runs").exists()
+        seen.clear()
 
 
 def test_a_folder_that_cannot_hold_the_panel_gives_one_line_and_exit_code_1(tmp_path, capsys, monkeypatch):
     module, blocked = load_lesson("06_dreamer_lunar_lander"), tmp_path / "blocked"
     blocked.write_text("")
-    monkeypatch.setattr(module, "run_lesson", lambda *a, **k: 0)
     monkeypatch.setattr(module, "load_agent", lambda path: (None, module.DEFAULTS))
     monkeypatch.setattr(module.health, "examine", lambda *a: {})
     monkeypatch.setattr(module.health, "draw", lambda *a: None)
     monkeypatch.setattr(paths, "ROOT", blocked)
-    assert module.main([]) == 1
+    assert module.main(["--panel"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: cannot use ") and err.count("\n") == 1
 
@@ -121,10 +124,13 @@ def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
     assert "pip install 'gymnasium[box2d]'" in err and "panel" not in out
 
 
-def test_help_of_lesson_6_trains_nothing(tmp_path):
+def test_help_of_lesson_6_trains_nothing_and_shows_the_panel(tmp_path, capsys, monkeypatch):
+    module = load_lesson("06_dreamer_lunar_lander")
+    monkeypatch.setitem(sys.modules, module.__name__, module)       # where --help looks for the words beside its flags
     with pytest.raises(SystemExit) as stop:
-        load_lesson("06_dreamer_lunar_lander").main(["--help"])
+        module.main(["--help"])
     assert stop.value.code == 0 and not list(tmp_path.iterdir())
+    assert "--panel" in (out := capsys.readouterr().out) and "the shipped agent" in out and "--train-ratio" in out
 
 
 @pytest.mark.parametrize("name", LESSONS)
