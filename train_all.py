@@ -210,7 +210,7 @@ def look(tasks, assets):
         return 0                        # agents elsewhere are not those that the lessons look at
     commands = [("04_visualize.py", "--shipped", "--env", task) for task in maps.TASKS if task in tasks]
     commands += [("06_dreamer_lunar_lander.py", "--panel")] * ("LunarLander-v3" in tasks)
-    commands += [(f"{name}.py", "--dream", "--env", task) for name in sorted(experiments.IF_NAMED & set(experiments.SEEDS))
+    commands += [(f"{name}.py", "--dream", "--env", task) for name in experiments.SEEDS if name in experiments.IF_NAMED
                  for task in experiments.load(name).tasks if task in tasks]
     return int(any([subprocess.run([sys.executable, str(ROOT / script), *flags]).returncode for script, *flags in commands]))
 

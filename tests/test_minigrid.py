@@ -356,7 +356,7 @@ def test_without_a_task_all_are_trained_in_turn(lesson, monkeypatch):
 
 @pytest.mark.parametrize("flags, text", [
     ("--without memry", "did you mean memory?"), ("--pixel", "did you mean --pixels?"), ("--without", "needs a value"),
-    ("--compare", "finds no finished run"), ("--compare --seed 1", "--compare trains nothing: it goes with no other flag, not with --seed"),
+    ("--compare", "finds no finished run"), ("--compare --train-ratio 8", "--compare trains nothing: it goes with no other flag, not with --train-ratio"),
     ("--dream --without memory", "--dream trains nothing: it goes with --env and --output alone, not with --without"),
     ("--without memory --collector process", "--collector inline")])
 def test_wrong_flags_give_one_line_and_exit_code_2(flags, text, lesson, capsys):

@@ -319,3 +319,19 @@ def test_scores_in_sentences_are_those_of_the_results():
         assert f"{in_order(scores(rooms, 'MiniGrid-FourRooms-v0', mode))} % ({mode})" in text
     first, second = scores(stored["08_dreamer_walker_walk"], "walker_walk-proprio")
     assert f"a mean of {first:.0f} of 1000 after 250,000 frames with seed 0, and {second:.0f} with seed 1" in text
+
+
+def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    without = {}
+    for e in json.loads((ROOT / "assets" / "07_ablations.json").read_text(encoding="utf-8")):
+        without.setdefault((e["task"], e["without"]), {})[e["seed"]] = round(100 * e["greedy"])
+    whole = {key: seeds for key, seeds in without.items() if key[1] == "nothing"}
+    parts = {key: seeds for key, seeds in without.items() if key not in whole}
+    assert len(parts) == 2 * 8 and all(set(seeds) == {0, 1} for seeds in parts.values()) and "both end at 100 % (two seeds each)" in text
+    none, some = (tuple(parts.pop((f"MiniGrid-{task}-v0", "reconstruction")).values()) for task in ("DoorKey-5x5", "Empty-8x8"))
+    assert none == (0, 0) and "on DoorKey two agents of two stay at chance" in text
+    assert f"on Empty it ends at {some[0]} and {some[1]} % greedy" in text
+    missed = {(*key, seed): rate for key, seeds in parts.items() for seed, rate in seeds.items() if rate < 100}
+    (task, part, seed), = missed
+    assert f"a second seed of {task.split('-')[1]} without {part}, which ends at {missed[task, part, seed]} %" in text and seed == 1
