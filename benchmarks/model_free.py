@@ -25,6 +25,7 @@ ASSETS = ROOT / "assets"
 sys.path.insert(0, str(ROOT))
 
 from dreamer.training import experiments, results       # noqa: E402
+from dreamer.training.records import hardware            # noqa: E402
 
 WIDE = {"policy_kwargs": {"net_arch": [256, 256]}}
 PATIENT = dict(learning_rate=6.3e-4, batch_size=128, buffer_size=50_000, learning_starts=0, gamma=0.99, target_update_interval=250,
@@ -86,7 +87,7 @@ def run(lesson, task, algorithm, settings, envs, published, seed):
     print(f"{task} {algorithm} seed {seed}: {np.mean(returns):.1f} after {agent.num_timesteps} steps, {seconds:.0f} s", flush=True)
     return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, "steps": budget.steps,
             "steps_trained": agent.num_timesteps, "final": {"greedy": returns},
-            "curve": curve, "seconds": round(seconds), "processor": results.processor(), "cores": os.cpu_count(),
+            "curve": curve, "seconds": round(seconds), **hardware(),
             "published_steps": published, "settings": settings, "envs": envs,
             "command": f"python benchmarks/model_free.py --tasks {task}",
             "versions": {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}}

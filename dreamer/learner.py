@@ -27,18 +27,23 @@ class Learner:
 
         Returns metrics (0-d tensors) and fresh latents deter (B, T, D), class indices (B, T, S).
         """
-        state = self.first_state(*state)
-        total, losses, metrics, model = self.agent.loss(batch, state, self.draw, self.pick_starts(batch))
-        return self.apply(total, losses, metrics, model)
+        return self.apply(*self.gradient(batch, state))
+
+    def gradient(self, batch, state):
+        """Losses by name, metrics and the world model's outputs; the gradient of all losses goes to .grad of the parameters."""
+        total, losses, metrics, model = self.agent.loss(
+            batch, self.first_state(*state), self.draw, self.pick_starts(batch))
+        total.backward()
+        return losses, metrics, model
 
     def update_world_model(self, batch, state):
         """The same for the world model alone (lesson 1): no dream, actor and critic stay as they are."""
         losses, model = self.agent.world_model.loss(batch, self.first_state(*state), self.draw)
-        return self.apply(self.agent.total(losses), losses, {"kl": model["kl"].mean()}, model)
+        self.agent.total(losses).backward()
+        return self.apply(losses, {"kl": model["kl"].mean()}, model)
 
-    def apply(self, total, losses, metrics, model):
-        """One backward pass, one step of the optimiser, and the copies that follow."""
-        total.backward()
+    def apply(self, losses, metrics, model):
+        """One step of the optimiser, and the copies that follow."""
         metrics["grad_norm"] = self.optimizer.step(self.rate_left())
         follow(self.agent.slow_critic, self.agent.critic, self.config.slow_rate)
         follow(self.average, self.agent, self.config.average_rate)

@@ -75,7 +75,7 @@ def steps_taken(**changes):
         before = parameter.detach().clone()
         for p in agent.optimizer.parameters:
             p.grad = torch.ones_like(p)
-        agent.apply(torch.zeros((), requires_grad=True), {}, {}, {"deter": torch.zeros(1), "stoch": torch.zeros(1, 1)})
+        agent.apply({}, {}, {"deter": torch.zeros(1), "stoch": torch.zeros(1, 1)})
         moved.append(float((before - parameter.detach()).mean()) / 0.01)
     return moved
 

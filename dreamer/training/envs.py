@@ -134,9 +134,9 @@ class Environments:
     def start(self):
         """All copies: in this process, or each in one of its own. Raises TaskError."""
         env_id, owner, task, mode = self.env_id, os.getpid(), registered(self.env_id), self.render_mode
-        kind = AsyncVectorEnv if self.asynchronous else SyncVectorEnv
+        kind, how = (AsyncVectorEnv, {"context": workers.context(self.spec.image)}) if self.asynchronous else (SyncVectorEnv, {})
         try:
-            return kind([lambda: make_worker(task, owner, mode)] * self.count, autoreset_mode=AutoresetMode.DISABLED)
+            return kind([lambda: make_worker(task, owner, mode)] * self.count, autoreset_mode=AutoresetMode.DISABLED, **how)
         except TaskError:
             raise
         except (EOFError, OSError):

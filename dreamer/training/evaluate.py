@@ -12,7 +12,7 @@ LONGEST = 108_000       # steps after which an episode that does not end is coun
 
 
 @torch.no_grad()
-def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False):
+def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False, asynchronous=False, timeout=0):
     """Play `episodes` fresh episodes side by side, exactly one in each environment; yield every step.
 
     One each, because the first `episodes` to end would be the short ones. Greedy takes the actor's mode;
@@ -23,7 +23,7 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False)
     and running (N,): whether this step still belongs to the environment's one episode; if `render`, also
     pictures, what each environment draws of next_obs.
     """
-    envs = Environments(env_id, episodes, seed, render_mode="rgb_array" if render else None)
+    envs = Environments(env_id, episodes, seed, asynchronous, timeout, "rgb_array" if render else None)
     draw = Draw(torch.Generator(device).manual_seed(seed))
     state = agent.world_model.rssm.initial(episodes) if agent else None
     action = torch.zeros(episodes, envs.actions, device=device) if agent else None
@@ -49,10 +49,10 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False)
         envs.close()
 
 
-def evaluate(agent, env_id, episodes, seed, greedy, device="cpu"):
+def evaluate(agent, env_id, episodes, seed, greedy, device="cpu", asynchronous=False, timeout=0):
     """Undiscounted returns of `episodes` fresh episodes, a list (see `play`)."""
     returns = np.zeros(episodes)
-    for step in play(agent, env_id, episodes, seed, greedy, device):
+    for step in play(agent, env_id, episodes, seed, greedy, device, False, asynchronous, timeout):
         returns += step["reward"] * step["running"]
     return returns.tolist()
 

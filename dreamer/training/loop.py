@@ -17,7 +17,8 @@ from .envs import declared_bounds
 from .evaluate import decimals, evaluate
 from .memory import keep_memory
 from .paths import run_folder, shown
-from .records import Records, versions, write_summary
+from .recorded import record_gradient
+from .records import Records, hardware, versions, write_summary
 from .replay import Replay
 from .validate import ConfigError, validate, validate_for
 
@@ -70,6 +71,8 @@ class Run:
         self.records = Records(self.folder, config.steps)
         if config.compile:
             compile_losses(self.learner, self.records.say)
+        elif self.device == "cuda":
+            record_gradient(self.learner, self.records.say)
         self.evaluations = []
         self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint
         self.written = ""                       # what tells that checkpoint from others
@@ -177,7 +180,8 @@ class Run:
 
     def scores(self, episodes, seed):
         """Returns of fresh episodes of the averaged agent, in environments of their own."""
-        return {mode: evaluate(self.learner.average, self.config.env, episodes, seed, mode == "greedy", self.device)
+        return {mode: evaluate(self.learner.average, self.config.env, episodes, seed, mode == "greedy", self.device,
+                               self.config.async_envs, self.config.env_timeout)
                 for mode in ("greedy", "sampled")}
 
     def evaluate(self):
@@ -193,7 +197,8 @@ class Run:
         summary = {
             "task": config.env, "seed": config.seed, "size": config.size, "steps": self.step,
             "updates": self.learner.updates, "seconds": self.records.seconds, "command": self.command,
-            "config": asdict(config), "versions": versions(), "evaluations": self.evaluations,
+            "config": asdict(config), "versions": versions(), "hardware": hardware(self.device),
+            "evaluations": self.evaluations,
             "final": self.scores(config.final_episodes, derived_seed(config.seed, 2)),
             **({"stopped": self.enough} if self.enough else {})}
         write_summary(self.folder / "summary.json", summary)

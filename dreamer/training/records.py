@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -29,6 +30,16 @@ def write_summary(path, summary):
     """Write summary.json, atomically. Raises OSError."""
     with checkpoint.replacing(path) as file:
         file.write((json.dumps(summary, indent=1) + "\n").encode())
+
+
+def hardware(device="cpu"):
+    """Name of the processor, as well as Python can tell, its cores, and the name of the GPU if `device` is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return {"processor": name, "cores": os.cpu_count(), **({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})}
 
 
 class DivergenceError(Exception):

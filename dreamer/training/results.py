@@ -1,14 +1,13 @@
 """assets/results.json: what is kept of every run, and the README and pictures that are made of it."""
 
 import json
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
 
 from ..visual import curves
 from . import checkpoint, experiments, tables
+from .records import hardware
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
 UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are
@@ -18,15 +17,6 @@ KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", 
 
 # ------------------------------------------------------------------ storing
 
-def processor():
-    """Name of the processor, as well as Python can tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def entry(summary, command, bar=None, clock=(), score=np.mean):
     """What is kept of one finished run (its summary.json).
 
@@ -34,8 +24,7 @@ def entry(summary, command, bar=None, clock=(), score=np.mean):
     judged of the returns of an evaluation, as in `cli.Bar`.
     """
     kept = {name: summary[name] for name in KEPT if name in summary}
-    kept |= {"seconds": round(summary["seconds"]), "processor": processor(), "cores": os.cpu_count(),
-             "command": command}
+    kept |= {"seconds": round(summary["seconds"]), **(summary.get("hardware") or hardware()), "command": command}
     if "config" in summary:             # without the folder, which is a path of this machine
         kept["config"] = {name: value for name, value in summary["config"].items() if name != "output"}
     if "evaluations" in summary:

@@ -8,6 +8,17 @@ import threading
 PATIENCE = 3        # seconds that a process has to end when it is asked to
 
 
+def context(draws):
+    """How processes for environments start, a name or None for the system's way.
+
+    One that draws must not be a fork of this process: what a renderer has opened here works in no other.
+    """
+    if not draws or "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    multiprocessing.set_forkserver_preload(["dreamer.training.envs"])       # imported once for all of them
+    return "forkserver"
+
+
 class NoAnswer(Exception):
     """An environment did not answer; the message says which and why."""
 
