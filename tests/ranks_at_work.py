@@ -72,7 +72,9 @@ def gradients(learner, batch, state, begin):
     learner.optimizer.step = step
     if dist.is_initialized() and dist.get_world_size() == 2:
         ranks.connect_learner(learner)
-    learner.apply(*learner.agent.loss(batch, state, Mode(), begin))
+    total, *rest = learner.agent.loss(batch, state, Mode(), begin)
+    total.backward()
+    learner.apply(*rest)
     return found[0]
 
 

@@ -189,9 +189,25 @@ def test_the_benchmark_compares_the_two(capsys):
 
 
 def test_the_benchmark_says_how_many_times_as_fast_the_compiled_one_is(monkeypatch):
-    monkeypatch.setattr(benchmark, "subject", lambda *a: 10.0 if True in a else 40.0)
+    fast = lambda learner: None
+    monkeypatch.setattr(benchmark, "subject", lambda *a: 10.0 if fast in a else 40.0)
     monkeypatch.setattr(benchmark, "clock", lambda work, device: work)
-    assert benchmark.measure(tiny(), False, 3, "cpu") == {"first_s": 0.01, "plain_ms": 40, "compiled_ms": 10, "ratio": 4}
+    assert benchmark.measure(tiny(), False, 3, "cpu", fast) == {"first_s": 0.03, "plain_ms": 40, "fast_ms": 10, "ratio": 4}
+
+
+def test_the_benchmark_records_as_a_run_on_cuda_does_and_says_where_there_is_none(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(benchmark, "record_gradient", lambda learner, say: asked.append(learner.config.batch_length))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(benchmark, "measure", lambda config, pixels, turns, device, prepare: (
+            prepare(learner()), {"plain_ms": 40.0, "fast_ms": 10.0, "ratio": 4.0, "first_s": 1.0})[1])
+        benchmark.main(["--recorded"])
+    assert len(asked) == 1 and "recorded 10 ms (100.0 a second): 4.00 times as fast" in capsys.readouterr().out
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        benchmark.main(["--recorded"])
+    assert "--recorded is for CUDA, and there is none here" in capsys.readouterr().err
 
 
 def test_the_benchmark_compiles_as_a_run_does_at_the_size_and_batch_asked_for(monkeypatch, capsys):

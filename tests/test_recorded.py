@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dreamer.learner import Learner
+from dreamer.tools.ranks import connect_learner
 from dreamer.training import loop, recorded
 from dreamer.training.loop import Run
 from dreamer.training.recorded import WARM, each, record_gradient
@@ -119,6 +120,19 @@ def test_only_a_run_on_cuda_that_is_not_compiled_is_recorded(monkeypatch, tmp_pa
             Run(tiny(output=str(tmp_path / f"{device}{compiled}"), compile=compiled)).envs.close()
         assert (len(recorded_for), len(compiled_for)) == {
             ("cpu", False): (0, 0), ("cpu", True): (0, 1), ("cuda", False): (1, 1), ("cuda", True): (1, 2)}[device, compiled]
+
+
+def test_ranks_that_share_their_updates_do_not_record_them(monkeypatch):
+    """What they tell each other in mid-update would be told once, at the recording."""
+    played, learner = stand_in(monkeypatch), plain()
+    record_gradient(learner, pytest.fail)
+    connect_learner(learner)
+    batch, state = a_batch(learner.config)
+    learner.agent.return_norm.update = lambda returns: told.append(1) or learner.agent.return_norm.scale
+    told = []
+    for _ in range(WARM + 2):
+        learner.gradient(batch, state)
+    assert len(told) == WARM + 2 and not played
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

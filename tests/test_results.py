@@ -15,9 +15,9 @@ from dreamer.visual import curves
 
 ROOT = Path(train_all.__file__).resolve().parent
 BUDGET = {"env", "steps", "size", "eval_every", "eval_episodes", "final_episodes"}              # a lesson's own
-OWN = {"walker_walk": {"checkpoint_every"}, "walker_walk-proprio": {"checkpoint_every"},
+OWN = {"walker_walk": {"checkpoint_every", "envs"}, "walker_walk-proprio": {"checkpoint_every"},
        "MiniGrid-FourRooms-v0": {"checkpoint_every", "log_every", "envs", "train_ratio"}}       # of these tasks, too
-MACHINE = {"seed", "device", "threads", "compile"}                                              # of one run's own
+MACHINE = {"seed", "device", "threads", "compile", "async_envs"}                                              # of one run's own
 
 
 def summary(seed=0):
@@ -62,7 +62,8 @@ def test_every_stored_run_is_of_an_experiment_and_has_the_shared_hyperparameters
     for entry in stored.get("unfinished", []):
         lesson = experiments.load(entry["lesson"]).of(entry["task"])
         assert entry["steps"] < lesson.defaults.steps and entry["seed"] < experiments.SEEDS[entry["lesson"]]
-        assert differing(entry["config"], asdict(lesson.defaults)) <= MACHINE | {"eval_every", "eval_episodes"}
+        assert differing(entry["config"], asdict(lesson.defaults)) <= (
+            MACHINE | {"eval_every", "eval_episodes"} | ({"steps"} if "final" in entry else set()))
     for name, seeds in experiments.SEEDS.items():
         entries, tasks = stored.get(name, []), experiments.load(name).tasks
         runs = [(e["task"], e["seed"]) for e in entries]
@@ -196,6 +197,25 @@ def test_a_begun_run_is_judged_as_its_lesson_judges(tmp_path):
         "evaluations": [{"step": 800, "greedy": [0.0, 0.6, 0.9, 0.0], "sampled": [0.2]}]})
     entry, = results.begun(job)
     assert entry["curve"] == {"greedy": [[800, 0.5]], "sampled": [[800, 1.0]]} and entry["steps"] == 900
+
+
+def test_a_run_planned_with_fewer_steps_is_stored_as_what_it_is(tmp_path):
+    """With the command that makes it and the GPU that made it; a longer one, and one with another recipe, are not."""
+    job = experiments.plan(["08_dreamer_walker_walk"], tmp_path)[0][0]
+    job.folder.mkdir()
+    made = {"config": {**asdict(job.config), "steps": 900, "async_envs": True}, "steps": 904, "updates": 5, "seconds": 60.0, "seed": 0,
+            "task": job.task, "size": "1m", "versions": {}, "evaluations": [], "final": {"greedy": [700.0, 500.0], "sampled": [1.0]},
+            "hardware": {"processor": "P", "cores": 3, "gpu": "G"}}
+    write = lambda **changes: (job.folder / "summary.json").write_text(json.dumps({**made, **changes}))
+    write()
+    found, = results.begun(job)
+    assert found["command"] == f"{job.command()} --steps 900 --async-envs" and (found["processor"], found["gpu"]) == ("P", "G")
+    assert tables.how_far(job.lesson, [found]) == "not run to the end: seed 0 planned with 904 steps, 1 minutes on one G (600.0 at the end)"
+    for changes in ({"lr": 1.0}, {"envs": 3}):
+        write(config={**made["config"], **changes})
+        assert results.begun(job) == []
+    write(config={**made["config"], "steps": 10 ** 7}, steps=10 ** 7)
+    assert results.begun(job) == []
 
 
 def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):

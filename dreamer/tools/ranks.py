@@ -85,6 +85,7 @@ def connect_learner(learner):
     def averaged_step(left=1.0):
         average_gradients(optimizer.parameters)
         return step(left)
+    learner.__dict__.pop("gradient", None)      # on CUDA: what is recorded once would leave out the messages of all later updates
     optimizer.step = averaged_step
     norm.update = lambda returns: update(everywhere(returns.flatten()))
     scale.measure = lambda rows, bound: measure(rows_everywhere(rows), bound)

@@ -7,7 +7,8 @@ compiler. The arithmetic is the same; its rounding and the order of its random n
 another run of the same seed.
 
 On CUDA the kernels are recorded as well, so that one call starts all of the loss and another all of its gradient, and
-matrix products are made in bfloat16. The optimiser's own few kernels stay outside.
+matrix products are made in bfloat16. The optimiser's own few kernels stay outside. There the compiler takes many minutes
+(README, "Speed"); without --compile a run on CUDA records the kernels as they are, see recorded.py.
 """
 
 import operator

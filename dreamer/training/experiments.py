@@ -28,6 +28,7 @@ IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
 WITHOUT_EFFECT = {"output", "resume", "device", "compile", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
+TOLD = ("steps", "eval_every", "eval_episodes", "compile", "async_envs")       # flags that a command names where a run has its own
 
 
 class LessonError(Exception):
@@ -110,18 +111,20 @@ class Job:
 
     def command(self, summary=None):
         """The command of this run as a reader would type it, in any folder of his own; as `summary` says it was made."""
-        compiled = (summary or {}).get("config", {}).get("compile") and not self.config.compile
-        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(), *["--compile"] * bool(compiled)])
+        made, planned = (summary or {}).get("config", {}), asdict(self.config)
+        other = {name: made[name] for name in TOLD if made.get(name, planned[name]) != planned[name]}
+        flags = [text for name, value in other.items() for text in ["--" + name.replace("_", "-"), str(value)][:1 if value is True else 2]]
+        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(), *flags])
 
-    def summary(self):
-        """summary.json of the finished run, or None if it is not finished or was made with other settings."""
+    def summary(self, free=WITHOUT_EFFECT):
+        """summary.json of the finished run, or None if it is not finished or was made with other settings, but for the `free` ones."""
         try:
             summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
             made_with = summary.get("config") or dict(zip(("env", "seed", "steps"),
                                                           (summary["task"], summary["seed"], summary["steps"])))
         except (OSError, ValueError, KeyError, AttributeError):
             return None
-        return summary if self.same(made_with) else None
+        return summary if self.same(made_with, free) else None
 
     def same(self, made_with, free=WITHOUT_EFFECT):
         """Are the settings `made_with` (what is missing counts as the same) those of this run, but for the `free` ones?"""

@@ -10,7 +10,7 @@ from . import checkpoint, experiments, tables
 from .records import hardware
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
-UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are
+UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
         "versions")             # of summary.json
 
@@ -55,17 +55,23 @@ def collect(jobs):
 
 
 def begun(job):
-    """A list with the entry of a run that is not finished, from its last checkpoint; empty if there is nothing of it.
+    """A list with the entry of a run that is not the whole one; empty if there is nothing of it.
 
-    `steps` is how many were made, the run's whole number stands in its config. Raises CheckpointError.
+    Either it was planned with fewer steps and is finished, or it is not, and its last checkpoint tells: `steps` is how
+    many were made, the run's whole number stands in its config. Raises CheckpointError.
     """
-    file = job.folder / "checkpoint.pt"
-    if not job.lesson.acts or job.summary() or not checkpoint.exists(file):
+    file, free = job.folder / "checkpoint.pt", experiments.WITHOUT_EFFECT | {"eval_every", "eval_episodes"}
+    if not job.lesson.acts or job.summary():
+        return []
+    shorter = job.summary(free | {"steps"})
+    if shorter and shorter["steps"] < job.config.steps:
+        return [{"lesson": job.lesson.name, **entry(shorter, job.command(shorter), score=job.lesson.bar.score)}]
+    if not checkpoint.exists(file):
         return []
     file = file if file.exists() else checkpoint.previous(file)
     saved = checkpoint.load(file)
     try:
-        if not job.same(saved["config"], experiments.WITHOUT_EFFECT | {"eval_every", "eval_episodes"}):
+        if not job.same(saved["config"], free):
             return []
         summary = {"task": job.task, "seed": job.seed, "size": saved["config"]["size"], "steps": saved["saved_at"],
                    "updates": saved["updates"], "seconds": saved["records"]["seconds"], "config": saved["config"],
@@ -123,7 +129,7 @@ def acting(stored):
 
 
 def stopped(stored):
-    """The same for every task of which no run is finished and some are begun."""
+    """The same for every task of which no run is whole and some are begun, or shorter."""
     entries = stored.get(UNFINISHED, [])
     for name, task in dict.fromkeys((e["lesson"], e["task"]) for e in entries):
         yield experiments.load(name).of(task), task, [e for e in entries if e["task"] == task], []

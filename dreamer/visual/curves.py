@@ -14,10 +14,11 @@ def algorithms(references):
 
 def draw(axis, lesson, task, entries, references):
     """One task: the greedy evaluations of every seed in colour, the means of model-free algorithms in grey."""
-    last = max(e["steps"] if "final" in e else e["config"]["steps"] for e in entries)
+    last = max(lesson.defaults.steps if "lesson" in e else e["steps"] for e in entries)     # those that are not whole name their lesson
     for number, e in enumerate(entries):
         if e["curve"]["greedy"]:
-            label = f"seed {e['seed']}" + ", stopped" * ("final" not in e)
+            short = ", fewer steps" if "final" in e else ", stopped"
+            label = f"seed {e['seed']}" + short * ("lesson" in e)
             width = max(1, 2.5 - 0.5 * number)          # the first ones broad: equal curves do not hide each other
             axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=width + 2, linewidth=width, label=label)
     for dashes, (name, runs) in zip(DASHES * 9, algorithms(references).items()):
