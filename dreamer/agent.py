@@ -24,8 +24,8 @@ class Agent(nn.Module):
         self.critic = TwoHotHead(inputs, size.hidden, 3, config.bins)
         self.slow_critic = TwoHotHead(inputs, size.hidden, 3, config.bins).requires_grad_(False)
         follow(self.slow_critic, self.critic, 1.0)
-        self.return_norm = ReturnNorm(config.return_rate)
-        self.scales = {"rec": config.beta_rec, "dyn": config.beta_dyn, "rep": config.beta_rep, "repval": config.beta_repval}
+        self.return_norm = ReturnNorm(config.return_rate, config.return_floor)
+        self.scales = {name: getattr(config, f"beta_{name}") for name in ("rec", "rew", "con", "dyn", "rep", "repval")}
 
     def trained(self):
         """The parameters that the optimiser moves: all but the slow critic's."""
@@ -46,10 +46,10 @@ class Agent(nn.Module):
         policy = self.actor(features(deter, stoch))
         return policy.mode() if greedy else policy.sample(draw), (deter, stoch)
 
-    def loss(self, batch, state, draw, starts=None, predict_first=False):
+    def loss(self, batch, state, draw, starts=None, entropy=None, predict_first=False):
         """All losses of one update. batch: see `WorldModel.loss`, and is_last (B, T).
 
-        starts: indices (N,) into the B*T states from which dreams begin; None takes all.
+        starts: indices (N,) into the B*T states from which dreams begin; None takes all. entropy: eta, (), if not config's.
         predict_first: let the continue head judge the start states too, as the current official
         code does; by default the data say whether a start is alive (as in the paper's runs).
         Returns the total (), unweighted losses by name, metrics, and the world model's outputs.
@@ -57,7 +57,7 @@ class Agent(nn.Module):
         losses, model = self.world_model.loss(batch, state, draw)
         starts = torch.arange(model["kl"].numel(), device=model["kl"].device) if starts is None else starts
         alive = None if predict_first else (1 - batch["is_terminal"].float()).flatten()[starts]
-        losses["policy"], losses["value"], returns, metrics = self.dream(model, starts, alive, draw)
+        losses["policy"], losses["value"], returns, metrics = self.dream(model, starts, alive, draw, entropy)
         losses["repval"] = self.replay_value(batch, model["feature"], returns[0], starts)
         metrics["kl"] = model["kl"].mean()
         return self.total(losses), losses, metrics, model
@@ -66,9 +66,10 @@ class Agent(nn.Module):
         """Weighted sum of the means of all losses, Eq. 2 and those of actor and critic: one number, for one backward pass."""
         return sum(self.scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
 
-    def dream(self, model, starts, alive, draw):
+    def dream(self, model, starts, alive, draw, entropy=None):
         """Losses of actor and critic, (H, N) each, in dreams from replayed states, Eq. 5 to 7."""
         config, rssm = self.config, self.world_model.rssm
+        entropy = config.entropy if entropy is None else entropy
         deter, stoch = (model[k].detach().flatten(0, 1)[starts] for k in ("deter", "stoch"))
         feature, action = imagine(rssm, self.actor, deter, stoch, config.imagination_horizon, draw)
         reward, continues, slow_value = self.judge(feature)                         # (H+1, N) each
@@ -78,7 +79,7 @@ class Agent(nn.Module):
         value = torch.cat([self.value(logits), self.value(self.critic(feature[-1:]))])
         return dream_losses(
             reward, continues, value, slow_value[:-1], self.actor(feature[:-1]), action[:-1], logits,
-            self.critic.bins, self.return_norm, config.lam, config.entropy, config.slow_regulariser)
+            self.critic.bins, self.return_norm, config.lam, entropy, config.slow_regulariser)
 
     @torch.no_grad()
     def value(self, logits):

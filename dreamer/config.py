@@ -1,7 +1,8 @@
 """Every hyperparameter, once: name, value, and the name it has in the paper or the official code.
 
 The defaults are the course's recipe: one set for every lesson, chosen to learn within minutes on
-two CPU cores. `--recipe official` puts the paper's values in place of the few that differ.
+two CPU cores. `--recipe official` puts the paper's values in place of the few that differ, `--recipe calm` those of
+a set that is being tried: with it landers come to rest (README, "On trial").
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Config:
     """folder for metrics, checkpoints, summary.json and pictures; runs/TASK-seed, and assets for pictures, if empty"""
     resume: bool = True
     """go on from the checkpoint in the output folder, if there is one"""
-    recipe: Literal["course", "official"] = "course"
+    recipe: Literal["course", "official", "calm"] = "course"
     """which set of defaults the flags start from"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
@@ -88,6 +89,8 @@ class Config:
     """random steps before training (paper: 0); also fixes the scale of the observations"""
     hold: float = 4.0
     """mean number of steps for which a random prefill action is held (geometric)"""
+    late_hold: int = 0
+    """steps for which the agent keeps each of its actions from step 500 of an episode on (0, paper: it never does)"""
     capacity: int = 200_000
     """rows of the replay buffer (paper: 5e6)"""
     standardize: bool = True
@@ -110,6 +113,10 @@ class Config:
     """scale of the dynamics loss (paper: 1)"""
     beta_rep: float = 1.0
     """scale of the representation loss (paper: 0.1)"""
+    beta_rew: float = 1.0
+    """scale of the reward loss (paper: 1)"""
+    beta_con: float = 1.0
+    """scale of the continue loss (paper: 1)"""
 
     # ---- behaviour
     imagination_horizon: int = 15
@@ -120,6 +127,8 @@ class Config:
     """lambda of the lambda-return"""
     entropy: float = 3e-3
     """eta, scale of the actor's entropy bonus (paper: 3e-4)"""
+    entropy_end: float = 1.0
+    """share of it left at the last update; it falls along a line (paper: 1, constant)"""
     beta_repval: float = 0.3
     """scale of the critic's loss on replayed rewards"""
     slow_rate: float = 0.1
@@ -128,6 +137,8 @@ class Config:
     """scale of the critic's pull towards the slow critic"""
     return_rate: float = 0.01
     """rate of the moving return percentiles"""
+    return_floor: float = 1.0
+    """least scale that advantages are divided by (paper: 1)"""
 
     # ---- optimiser
     lr: float = 1e-3
@@ -157,3 +168,8 @@ OFFICIAL = dict(
     standardize=False, beta_rec=1.0, beta_dyn=1.0, beta_rep=0.1, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02,
     lr=4e-5, lr_end=1.0, warmup=1000, average_rate=1.0)
 """The paper's values (README, departure 4), where the course's recipe differs."""
+
+CALM = dict(
+    recipe="calm", beta_rew=10.0, beta_con=10.0, beta_repval=1.0, discount_horizon=100.0, entropy=1e-2, entropy_end=0.02,
+    return_floor=0.3, late_hold=30)
+"""What is being tried, where it differs from the course's recipe (README, "On trial")."""

@@ -27,12 +27,13 @@ class Learner:
 
         Returns metrics (0-d tensors) and fresh latents deter (B, T, D), class indices (B, T, S).
         """
-        return self.apply(*self.gradient(batch, state))
+        entropy = torch.tensor(self.config.entropy * self.left(self.config.entropy_end), device=self.device)
+        return self.apply(*self.gradient(batch, state, entropy))
 
-    def gradient(self, batch, state):
+    def gradient(self, batch, state, entropy):
         """Losses by name, metrics and the world model's outputs; the gradient of all losses goes to .grad of the parameters."""
         total, losses, metrics, model = self.agent.loss(
-            batch, self.first_state(*state), self.draw, self.pick_starts(batch))
+            batch, self.first_state(*state), self.draw, self.pick_starts(batch), entropy)
         total.backward()
         return losses, metrics, model
 
@@ -44,20 +45,20 @@ class Learner:
 
     def apply(self, losses, metrics, model):
         """One step of the optimiser, and the copies that follow."""
-        metrics["grad_norm"] = self.optimizer.step(self.rate_left())
+        metrics["grad_norm"] = self.optimizer.step(self.left(self.config.lr_end))
         follow(self.agent.slow_critic, self.agent.critic, self.config.slow_rate)
         follow(self.average, self.agent, self.config.average_rate)
         self.updates += 1
         metrics |= {f"loss_{name}": loss.detach().mean() for name, loss in losses.items()}
         return metrics, (model["deter"].detach(), model["stoch"].detach().argmax(-1))
 
-    def rate_left(self):
-        """Share of the learning rate at this update: from 1 down a line to `lr_end` at the last one that is planned.
+    def left(self, end):
+        """Share that is left at this update of what falls along a line, from 1 to `end` at the last one that is planned.
 
-        At full rate an agent that has long been good unlearns and relearns: see LOG.md, "Pendulum swings".
+        At full learning rate an agent that has long been good unlearns and relearns: see LOG.md, "Pendulum swings".
         """
         done = min(1.0, self.updates / self.config.planned_updates)
-        return 1 - (1 - self.config.lr_end) * done
+        return 1 - (1 - end) * done
 
     def first_state(self, deter, stoch):
         """Stored latents (B, D), class indices (B, S) -> the state before the sequence, cold for some.

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dreamer.config import Config
+from dreamer.distributions import Mode
 from dreamer.learner import Learner
 from dreamer.training import experiments
 from dreamer.training.offline import random_only
@@ -90,7 +92,36 @@ def test_the_official_rate_is_constant_and_no_rate_falls_below_its_end():
     torch.testing.assert_close(steps_taken(lr_end=1.0), [1.0] * 10, atol=1e-3, rtol=0)
     late = learner(lr_end=0.1)
     late.updates = 10 * late.config.planned_updates
-    assert abs(late.rate_left() - 0.1) < 1e-9
+    assert abs(late.left(late.config.lr_end) - 0.1) < 1e-9
+
+
+def test_the_entropy_bonus_falls_along_the_same_line_if_it_is_to(monkeypatch):
+    for end, wanted in ((1.0, [.5] * 10), (.1, [.5 - .045 * i for i in range(10)])):
+        agent, used = learner(steps=110, prefill=10, batch_size=2, batch_length=5, train_ratio=1.0, entropy=.5, entropy_end=end), []
+        dream = agent.agent.dream
+        monkeypatch.setattr(agent.agent, "dream", lambda *args: used.append(float(args[-1])) or dream(*args))
+        for _ in range(10):
+            agent.update(batch_of(agent.config), stored(2))
+        torch.testing.assert_close(used, wanted)
+
+
+def test_the_entropy_that_is_given_is_the_one_that_counts(monkeypatch):
+    """The loss of the actor is the one without a bonus, less eta times the entropy of every dreamed step that counts."""
+    agent = learner(batch_size=2, batch_length=5, entropy=.7)
+    def policy(eta):
+        agent.agent.return_norm.range.zero_()
+        losses = agent.agent.loss(batch_of(agent.config), agent.first_state(*stored(2)), Mode(), torch.arange(4), eta)[1]
+        return losses["policy"].mean().detach()
+    torch.manual_seed(0); none = policy(0.0)
+    torch.manual_seed(0); some = policy(torch.tensor(.2))
+    torch.manual_seed(0); more = policy(torch.tensor(.4))
+    torch.manual_seed(0); own = policy(None)
+    assert some < none and float(none - more) == pytest.approx(2 * float(none - some), rel=1e-3)
+    assert float(none - own) == pytest.approx(3.5 * float(none - some), rel=1e-3)
+
+
+def test_the_floor_of_the_returns_is_the_configurations():
+    assert [float(learner(return_floor=floor).agent.return_norm.scale) for floor in (1.0, .3)] == pytest.approx([1, .3])
 
 
 def test_a_few_more_random_steps_never_earn_fewer_updates():

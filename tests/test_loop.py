@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import toys
 from dreamer.agent import Agent
 from dreamer.learner import Learner
+from dreamer.training import collect
 from dreamer.training.evaluate import evaluate
 from dreamer.training.loop import Run
 from dreamer.training.records import DivergenceError
@@ -175,6 +177,53 @@ def test_the_agent_is_given_its_own_last_state_and_action(monkeypatch):
             assert call[0][0, 2] == call[2].argmax()                            # the action that led here
 
 
+@pytest.mark.parametrize("hold", [0, 3])
+def test_late_in_an_episode_the_agent_keeps_its_actions(hold, monkeypatch):
+    """Drawn at step 4, kept at 5 and 6, drawn at 7; in every episode anew, and never while actions are random."""
+    monkeypatch.setattr(collect, "LATE", 4)
+    monkeypatch.setattr(toys.Toy, "reset", longer(toys.Toy.reset))
+    run, chosen, counts = Run(tiny(late_hold=hold, envs=2, steps=120, capacity=400)), {}, []
+    act = run.collector.agent_actions
+
+    def watched():
+        action, state = act()
+        counts.append(1)
+        fresh = torch.eye(3)[torch.randint(3, (2,))]            # of its own at every step: what is kept is seen
+        for i in range(2):
+            chosen[(i, len(counts))] = int(fresh[i].argmax())
+        return fresh, state
+    run.collector.agent_actions = watched
+    before = run.collector.step
+    taken, ages = [], []
+
+    def step(random):
+        first, age = run.collector.first.copy(), run.collector.age.copy()
+        before(random)
+        if not random:
+            taken.append(run.collector.action.argmax(-1).tolist())
+            ages.append(age.tolist())
+            assert (age[first] == 0).all()
+    run.collector.step = step
+    run.train()
+    kept = 0
+    for n, (actions, age) in enumerate(zip(taken, ages)):
+        for i in range(2):
+            if hold and age[i] > 4 and (age[i] - 4) % 3:
+                assert actions[i] == taken[n - 1][i]
+                kept += 1
+            else:
+                assert actions[i] == chosen[(i, n + 1)]
+    assert kept > 10 if hold else max(map(max, ages)) > 5
+
+
+def longer(reset):
+    def wrapped(self, seed=None, options=None):
+        found = reset(self, seed, options)
+        self.length = 10 + self.length
+        return found
+    return wrapped
+
+
 def test_latents_of_acting_are_stored_and_updates_refresh_them():
     run = Run(tiny(train_ratio=0.01, eval_every=1000, final_episodes=1))        # one update, at step ~35
     run.train()
@@ -286,7 +335,7 @@ def test_evaluations_are_fresh_and_repeatable():
 def test_every_evaluation_meets_other_episodes_and_the_averaged_weights_play(monkeypatch):
     seeds, agents = [], []
 
-    def fake(agent, env, episodes, seed, greedy, device):
+    def fake(agent, env, episodes, seed, greedy, device, *processes):
         seeds.append(seed)
         agents.append(agent)
         return [1.0] * episodes

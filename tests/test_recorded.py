@@ -56,9 +56,9 @@ def stand_in(monkeypatch, fail=None):
             raise fail
 
     class Recording(recorded.Recording):
-        def __init__(self, learner, stream, batch, state):
+        def __init__(self, learner, stream, inputs):
             Graph.learner = learner
-            super().__init__(learner, stream, batch, state)
+            super().__init__(learner, stream, inputs)
             Graph.inputs, Graph.results, Graph.gradients = self.inputs, self.results, [
                 None if g is None else g.clone() for g in self.gradients]
             self.gradients = Graph.gradients
@@ -131,7 +131,7 @@ def test_ranks_that_share_their_updates_do_not_record_them(monkeypatch):
     learner.agent.return_norm.update = lambda returns: told.append(1) or learner.agent.return_norm.scale
     told = []
     for _ in range(WARM + 2):
-        learner.gradient(batch, state)
+        learner.gradient(batch, state, torch.tensor(3e-3))
     assert len(told) == WARM + 2 and not played
 
 

@@ -10,7 +10,7 @@ import pytest
 import train_all
 from dreamer.config import Config
 from dreamer.training import checkpoint, experiments, results, tables
-from dreamer.training.cli import Bar
+from dreamer.training.cli import Bar, with_recipe
 from dreamer.visual import curves
 
 ROOT = Path(train_all.__file__).resolve().parent
@@ -39,12 +39,12 @@ def differing(config, other):
 
 # ------------------------------------------------------------------ what is published
 
-@pytest.mark.parametrize("name", ["lessons", "budgets", "results"])
+@pytest.mark.parametrize("name", ["lessons", "budgets", "results", "trial"])
 def test_readme_agrees_with_results(name):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     begin, end = results.markers(name)
     shown = text.split(begin)[1].split(end)[0].strip()
-    assert shown == results.blocks(results.read(ROOT / "assets"))[name]
+    assert shown == results.blocks(results.read(ROOT / "assets"), results.read(ROOT / "assets" / results.TRIAL))[name]
 
 
 @pytest.mark.parametrize("name", experiments.SEEDS)
@@ -197,6 +197,25 @@ def test_a_begun_run_is_judged_as_its_lesson_judges(tmp_path):
         "evaluations": [{"step": 800, "greedy": [0.0, 0.6, 0.9, 0.0], "sampled": [0.2]}]})
     entry, = results.begun(job)
     assert entry["curve"] == {"greedy": [[800, 0.5]], "sampled": [[800, 1.0]]} and entry["steps"] == 900
+
+
+def test_runs_on_trial_stand_beside_those_of_the_same_task_and_seed():
+    """Each with its bar; where the course's recipe has no such run there is a dash."""
+    entries = lambda score: [{**results.entry(summary(seed), "c"), "curve": {"greedy": [[step, score] for step in range(5000, 9000, 1000)]},
+                              "final": {"greedy": [score + seed], "sampled": [score / 2]}} for seed in (0, 1)]
+    stored, trial = {"02_dreamer_cartpole": entries(450.0)[:1]}, {"02_dreamer_cartpole": entries(498.0)}
+    rows = results.blocks(stored, trial)["trial"].splitlines()[2:]
+    assert rows == ["| CartPole-v1 | 0 | 498.0 | 450.0 | 249.0 | 225.0 | met |", "| CartPole-v1 | 1 | 499.0 | - | 249.0 | - | met |"]
+    assert results.blocks({}, {"02_dreamer_cartpole": entries(300.0)})["trial"].count("missed") == 2
+    assert results.blocks({})["trial"] == "Nothing has been run with it yet."
+
+
+def test_every_stored_run_on_trial_has_the_values_on_trial_and_no_others():
+    for name, entries in results.read(ROOT / "assets" / results.TRIAL).items():
+        for entry in entries:
+            lesson = experiments.load(entry.get("lesson", name)).of(entry["task"])
+            wanted = asdict(with_recipe(lesson.defaults, results.TRIAL))
+            assert differing(entry["config"], wanted) <= MACHINE | {"eval_every", "eval_episodes"}
 
 
 def test_a_run_planned_with_fewer_steps_is_stored_as_what_it_is(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import train_all
+from dreamer.config import CALM
 from dreamer.tools import live
 from dreamer.training import checkpoint, experiments, paths, results
 from dreamer.training.shipping import load_agent
@@ -105,6 +106,26 @@ def test_everything_runs_and_is_stored_and_published(course, capsys):
     assert entry["command"] == "python 02_dreamer_cartpole.py --seed 1 --threads 1" and "output" not in entry["config"]
     assert results.blocks(kept)["results"] in (course / "README.md").read_text()
     assert "bar met by 1 of 2:  470.0  475.0" in said and "3 done" in said
+
+
+def test_the_recipe_on_trial_has_folders_of_its_own_and_a_table_in_the_readme(course, monkeypatch):
+    own = "config.update(json.loads(os.environ['CALM']))"
+    for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
+        text = (course / f"{name}.py").read_text()
+        (course / f"{name}.py").write_text(text.replace('    (folder / "summary.json")', f'    if "--recipe" in flags:\n        {own}\n    (folder / "summary.json")'))
+    monkeypatch.setenv("CALM", json.dumps(CALM))
+    with open(course / "README.md", "a") as readme:
+        readme.write("".join(f"{line}\n" for line in results.markers("trial")))
+    assert run("02") == 0
+    kept = (course / "assets" / "results.json").read_bytes()
+    assert run("02", "--recipe", "calm") == 0
+    assert (course / "assets" / "results.json").read_bytes() == kept
+    found = json.loads((course / "assets" / "calm" / "results.json").read_text())["02_dreamer_cartpole"]
+    assert [e["command"] for e in found] == [f"python 02_dreamer_cartpole.py --seed {seed} --threads 1 --recipe calm" for seed in (0, 1)]
+    assert (course / "runs" / "calm" / "CartPole-v1-0").exists() and starts(course, "CartPole-v1-0") == 1
+    assert "| CartPole-v1 | 1 | 475.0 | 475.0 | 475.0 | 475.0 |" in (course / "README.md").read_text()
+    with pytest.raises(SystemExit, match="--set recipe=course,calm"):
+        run("02", "--recipe", "calm", "--seeds", "2")
 
 
 def test_finished_runs_are_skipped_and_others_go_on(course, capsys):

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from .envs import Environments, TaskError
 
+LATE = 500          # steps of an episode, see Collector.hold_late
+
 
 class CollectorError(TaskError):
     """Acting in a process of its own has ended there; all that it had sent is in the replay buffer."""
@@ -38,6 +40,7 @@ class Collector:
         self.reward = np.zeros(count, dtype=np.float32)
         self.first = np.ones(count, dtype=bool)
         self.return_so_far = np.zeros(count)
+        self.age = np.zeros(count, dtype=int)               # steps of the episode so far
 
     @property
     def between_episodes(self):
@@ -48,11 +51,13 @@ class Collector:
         if random:
             self.action, self.state = self.random_actions(), None
         else:
-            self.action, self.state = self.agent_actions()
+            chosen, self.state = self.agent_actions()
+            self.action = self.hold_late(chosen)
         everywhere = np.arange(self.envs.count)
         self.store(everywhere, self.obs, self.reward, self.action, self.state, first=self.first)
         self.obs, self.reward, terminal, last = self.envs.step(self.action.cpu().numpy())
         self.return_so_far += self.reward
+        self.age += 1
         self.end_episodes(last, terminal)
 
     def agent_actions(self):
@@ -64,6 +69,17 @@ class Collector:
         obs = {k: torch.as_tensor(v, device=self.learner.device) for k, v in self.obs.items()}
         first = torch.as_tensor(self.first, device=self.learner.device)
         return self.learner.average.act(obs, state, self.action, first, self.learner.draw)
+
+    def hold_late(self, chosen):
+        """`chosen` (N, A); from step LATE of an episode on the action of the step before, but for every `late_hold`-th step.
+
+        A task that ends when the agent rests is over long before; one that goes on so long may want just that, and
+        an agent that draws anew at every step hardly ever rests.
+        """
+        if not self.config.late_hold:
+            return chosen
+        held = (self.age > LATE) & ((self.age - LATE) % self.config.late_hold > 0)              # (N,)
+        return torch.where(torch.as_tensor(held, device=chosen.device).unsqueeze(1), self.action, chosen)
 
     def random_actions(self):
         """Held random actions (N, A), see `hold_or_draw`."""
@@ -96,6 +112,7 @@ class Collector:
         self.store(over, obs, self.reward[over], no_action, None, last=True, terminal=terminal[over])
         self.recent = (self.recent + self.return_so_far[over].tolist())[-20:]
         self.return_so_far[over] = 0
+        self.age[over] = 0
         self.obs = self.envs.reset(last)
         self.reward = np.where(last, 0, self.reward).astype(np.float32)
 

@@ -16,15 +16,15 @@ def record_gradient(learner, say=print):
     """Let `learner` record its gradient at its third update; where that fails, `say` why and go on without."""
     plain, stream, left = learner.gradient, torch.cuda.Stream(), WARM
 
-    def first(batch, state):
+    def first(*inputs):
         nonlocal left
         left -= 1
         if left >= 0:
-            return beside(stream, plain, batch, state)
+            return beside(stream, plain, *inputs)
         del learner.gradient
         before = learner.draw.generator.get_state()
         try:
-            learner.gradient = Recording(learner, stream, batch, state)
+            learner.gradient = Recording(learner, stream, inputs)
         except Exception as error:                  # of torch or of CUDA: all sorts
             say(f"the gradient cannot be recorded here ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
                 "going on without a recording")
@@ -33,7 +33,7 @@ def record_gradient(learner, say=print):
             learner.draw.generator.set_state(before)
             for parameter in learner.agent.parameters():
                 parameter.grad = None
-        return learner.gradient(batch, state)
+        return learner.gradient(*inputs)
     learner.gradient = first
 
 
@@ -49,17 +49,17 @@ def beside(stream, work, *inputs):
 class Recording:
     """Stands in for `Learner.gradient` of a learner. Its results, but for the metrics, hold until the next call."""
 
-    def __init__(self, learner, stream, batch, state):
+    def __init__(self, learner, stream, inputs):
         self.parameters = learner.optimizer.parameters
-        self.inputs = each(torch.clone, (batch, state))
+        self.inputs = each(torch.clone, inputs)
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(learner.draw.generator)
         with torch.cuda.graph(self.graph, stream=stream):
             self.results = each(torch.Tensor.detach, learner.gradient(*self.inputs))
         self.gradients = [parameter.grad for parameter in self.parameters]
 
-    def __call__(self, batch, state):
-        each(torch.Tensor.copy_, self.inputs, (batch, state))
+    def __call__(self, *inputs):
+        each(torch.Tensor.copy_, self.inputs, inputs)
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients):
             parameter.grad = gradient               # the optimiser takes it away
