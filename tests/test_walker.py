@@ -203,6 +203,17 @@ def test_a_package_of_another_version_is_not_taken_for_a_renderer(asked, monkeyp
     assert "dm_control fails: module 'mujoco' has no attribute" in message and "pip install dm_control==" in message
 
 
+@needs_suite
+def test_a_mujoco_that_shows_only_when_a_task_is_made_that_it_does_not_fit_is_named_too(monkeypatch):
+    from dm_control import suite
+
+    def load(domain, task):
+        raise AttributeError("'MjModel' object has no attribute 'flex_vertedge'")
+    monkeypatch.setattr(suite, "load", load)
+    with pytest.raises(TaskError, match="dm_control fails: 'MjModel' object has no attribute 'flex_vertedge' .pip install .*mujoco==3"):
+        tasks.make("walker_walk-proprio")
+
+
 def test_without_mujoco_no_renderer_is_chosen(monkeypatch):
     monkeypatch.setattr(tasks.sys, "platform", "linux")
     monkeypatch.delenv("MUJOCO_GL", raising=False)

@@ -26,6 +26,7 @@ from .guard import TaskError, first_line
 
 GRID = re.compile(r"(MiniGrid-.+?)(-pixels)?")
 SUITE = re.compile(r"([a-z]+(?:_[A-Za-z0-9]+)+)(-proprio)?")
+CONTROL = "dm_control", "dm_control==1.0.50 mujoco==3.17.0"     # the package, and what pip is to install
 REPEAT = 2              # frames of the suite for which an action is held: an episode of 1000 frames has 500 steps
 SHOWN = 240             # pixels along each side of a picture for people
 RENDERER = ("on Debian or Ubuntu without a screen, apt-get install libosmesa6 is enough (libegl1, libopengl0 and "
@@ -115,7 +116,7 @@ def load_suite():
     """The module dm_control.suite. Raises TaskError if it, or the renderer that MUJOCO_GL asks for, cannot be loaded."""
     asked = os.environ.get("MUJOCO_GL")
     choose_renderer()
-    with needing("dm_control", "dm_control==1.0.50 mujoco==3.17.0"):
+    with needing(*CONTROL):
         try:
             from dm_control import suite
             return suite
@@ -139,7 +140,8 @@ class Suite(gym.Env):
         known = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
         if name not in known:
             raise TaskError(f"neither Gymnasium nor the DeepMind Control Suite has a task {name}")
-        self.env = suite.load(*known[name])
+        with needing(*CONTROL):         # a mujoco that does not fit says so here and not before
+            self.env = suite.load(*known[name])
         limits, spec = self.env.action_spec(), self.env.observation_spec()
         self.action_space = Box(np.float32(limits.minimum), np.float32(limits.maximum))
         self.observation_space = Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
