@@ -19,7 +19,9 @@ seeds is there: 125, 83 and 67. What is missing is to switch the engines off (LO
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png, as in
 lesson 2; and assets/06_health_panel.png (with --output there, too), a checkup of the trained agent, if it was trained
 on this task.
-Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
+Try             python 06_dreamer_lunar_lander.py --recipe calm --compile --output runs/calm/LunarLander-v3-0
+                                                                    the recipe on trial (README)
+                python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
 Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
 """
 

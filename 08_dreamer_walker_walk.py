@@ -32,7 +32,7 @@ Next            Your own task from pictures: any other of the suite by --env che
                 gymnasium.wrappers.ResizeObservation.
 
 Try             python 08_dreamer_walker_walk.py --proprio --compile
-                python 08_dreamer_walker_walk.py --async-envs --steps 32000 --eval-every 16000 --eval-episodes 5     (a GPU)
+                python 08_dreamer_walker_walk.py --async-envs --steps 32000 --eval-every 16000 --output runs/short     (a GPU)
                 python 08_dreamer_walker_walk.py --compile --max-steps 20000    stop soon after so many steps; the same
                                                                                 command again makes the next 20,000
 """
@@ -60,6 +60,7 @@ TASKS = {"walker_walk": dict(steps=250_000, envs=8, eval_every=25_000, eval_epis
          "walker_walk-proprio": dict(steps=125_000, envs=1, eval_every=12_500, eval_episodes=10)}
 DEFAULTS = Config(env="walker_walk", final_episodes=20, checkpoint_every=5000, **TASKS["walker_walk"])
 BAR = {"walker_walk": Bar(final=800), "walker_walk-proprio": Bar(final=850)}
+STATES = dict(envs=1)           # other tasks from state vectors
 CONTEXT, HORIZON = 5, 95        # rows looked at, steps dreamed
 
 
@@ -81,7 +82,7 @@ def read(argv):
     given = lesson_flags.given(Own(), argv)
     task = given.get("env", DEFAULTS.env)
     task = task.removesuffix("-proprio") + "-proprio" if "proprio" in given else task
-    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, {})), argv, __doc__)
+    own, config = lesson_flags.read(Own(), replace(DEFAULTS, env=task, **TASKS.get(task, STATES if task.endswith("-proprio") else {})), argv, __doc__)
     if own.max_steps < 0 or own.replay_capacity < 0:
         raise ConfigError("--max-steps and --replay-capacity must be 0 or more")
     if own.replay_capacity and "capacity" in given:

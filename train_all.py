@@ -100,7 +100,7 @@ def read_options(argv):
     check(options)
     options.names = named(options.lessons)
     own = options.recipe or ""
-    options.runs = options.runs or (ROOT / "runs" / "quick" if options.quick else ROOT / "runs" / own)
+    options.runs = options.runs or (ROOT / "runs" / "quick" / own if options.quick else ROOT / "runs" / own)
     options.assets = (options.assets or (options.runs / "assets" if options.quick else ROOT / "assets" / own)).absolute()
     return options
 
@@ -172,12 +172,17 @@ def train(options):
     unreadable |= failed
     results.write(options.assets / "results.json", stored)
     try:
-        results.publish(options.assets)
-        if options.recipe:
-            results.publish(options.assets.parent)              # the README shows the trial beside the course's results
+        publish(options)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
     return max(report(jobs, unreadable, judge=not options.quick), look(new, options.assets))
+
+
+def publish(options):
+    """Tables and curves; the README shows a trial beside the course's own results."""
+    results.publish(options.assets)
+    if options.recipe:
+        results.publish(options.assets.parent)
 
 
 def begun(jobs, unreadable):
@@ -253,7 +258,7 @@ def main(argv=None):
             return train(options)
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
-        results.publish(options.assets)
+        publish(options)
         return look(shipped_tasks(options.names, options.assets), options.assets)
     except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")

@@ -34,6 +34,7 @@ def refusal(kind, function, *arguments):
     ("discount_horizon", 1.0, "above 1"), ("lr", 0.0, "above 0"), ("lr", -1e-3, "above 0"), ("lr", math.nan, "finite"),
     ("lr", math.inf, "finite"), ("unimix", 1.5, "between 0 and 1"), ("lam", -0.1, "between 0 and 1"),
     ("average_rate", 0.0, "above 0 and at most 1"), ("bins", 254, "odd"), ("bins", 1, "odd"), ("hold", 0.5, "at least 1"),
+    ("return_floor", 0.0, "above 0"), ("entropy_end", 3.0, "between 0 and 1"),
     ("blocks", 7, "1, 2, 4, 8"), ("blocks", 0, "at least 1"), ("capacity", 0, "at least 1"), ("seed", -1, "0 or more"),
     ("size", "2m", "1m, 12m"), ("device", "gpu", "auto, cpu, cuda, mps"), ("recipe", "paper", "course, official"),
     ("train_ratio", 0, "above 0"), ("prefill", -1, "0 or more"), ("env", "", "CartPole-v1"),

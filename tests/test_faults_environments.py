@@ -17,6 +17,7 @@ from dreamer.config import Config
 from dreamer.training import checkpoint, workers
 from dreamer.training.cli import run_lesson
 from dreamer.training.envs import Environments, TaskError, observation_spec
+from dreamer.training.evaluate import play
 from dreamer.training.guard import check_observation
 from dreamer.training.loop import Run
 from dreamer.training.records import DivergenceError
@@ -152,6 +153,16 @@ def test_a_process_that_is_killed_is_named(fault, capfd):
     assert "the process of environment 0 has ended (killed by signal 9) at environment step 40" in error or \
         "failed at environment step 40: the process of environment 0 has ended (killed by signal 9)" in error
     assert step_of("run/checkpoint.pt") >= 20
+
+
+@unix
+def test_an_evaluation_gives_up_a_process_that_hangs_too(fault, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    fault("hangs for good", at=5)
+    with pytest.raises(TaskError, match="gave no answer to step within 2 seconds"):
+        for _ in play(None, "faults:Faulty-v0", 2, 0, asynchronous=True, timeout=2.0):
+            pass
+    assert not multiprocessing.active_children()
 
 
 @unix

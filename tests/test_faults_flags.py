@@ -154,7 +154,7 @@ def small_configs(draw):
         env=draw(pick("toys:ToyCounter-v0", "toys:ToyContinuous-v0", "toys:ToySymbols-v0", "toys:ToyMixed-v0")),
         steps=draw(st.integers(1, 40)), size=draw(st.sampled_from(list(SIZES))), envs=draw(st.integers(1, 3)),
         seed=draw(pick(0, 1, 2 ** 31, 2 ** 32 - 1)), output=draw(pick("", "日本 run", "a'b\"c", "x/y/../z")), resume=draw(st.booleans()),
-        recipe=draw(pick("course", "official")), device="cpu", threads=draw(pick(0, 1)), env_timeout=draw(pick(0, 0.5, 1e6)),
+        recipe=draw(pick("course", "official", "calm")), device="cpu", threads=draw(pick(0, 1)), env_timeout=draw(pick(0, 0.5, 1e6)),
         log_every=draw(pick(1, 7, 10 ** 15)), eval_every=draw(pick(10, 10 ** 15)), eval_episodes=1, final_episodes=draw(pick(1, 2)),
         checkpoint_every=draw(pick(1, 5, 10 ** 15)), batch_size=draw(pick(1, 2, 5)), batch_length=draw(pick(1, 2, 2, 9)),
         cold_starts=draw(pick(0, 0.5, 1)), starts=draw(pick(0, 1, 7, 10 ** 15)), train_ratio=draw(pick(1e-300, 0.5, 1, 9)),
@@ -164,6 +164,8 @@ def small_configs(draw):
         beta_rep=draw(pick(0, 0.1, 1e15)), imagination_horizon=draw(pick(1, 2, 5)), discount_horizon=draw(pick(1 + 1e-12, 2, 333.0, 1e15)),
         lam=draw(pick(0, 0.95, 1)), entropy=draw(pick(0, 3e-3, 1e15)), beta_repval=draw(pick(0, 0.3, 1e15)), slow_rate=draw(pick(1e-300, 0.02, 1)),
         slow_regulariser=draw(pick(0, 1.0, 1e15)), return_rate=draw(pick(1e-300, 0.01, 1)), lr=draw(pick(1e-300, 1e-3, 1.0, 1e15)),
+        entropy_end=draw(pick(0, 0.02, 1)), return_floor=draw(pick(1e-300, 0.3, 1.0, 1e15)), late_hold=draw(pick(0, 1, 30, 10 ** 15)),
+        beta_rew=draw(pick(0, 1.0, 1e15)), beta_con=draw(pick(0, 10.0)),
         lr_end=draw(pick(0, 0.1, 1)), warmup=draw(pick(0, 1, 10 ** 15)), agc=draw(pick(1e-300, 0.3, 1e15)), average_rate=draw(pick(1e-300, 0.005, 1)))
     return replace(config, **{k: v for k, v in OFFICIAL.items() if draw(st.booleans()) and k not in ("train_ratio", "capacity", "batch_length")})
 

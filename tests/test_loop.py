@@ -11,7 +11,9 @@ import torch
 import toys
 from dreamer.agent import Agent
 from dreamer.learner import Learner
-from dreamer.training import collect
+from dreamer.training import collect, loop
+from dreamer.training import evaluate as evaluation
+from dreamer.training.envs import Environments
 from dreamer.training.evaluate import evaluate
 from dreamer.training.loop import Run
 from dreamer.training.records import DivergenceError
@@ -304,6 +306,23 @@ class Scripted:
         self.seen.append((obs["vector"].clone(), is_first.clone(), greedy))
         choice = torch.as_tensor(self.choose(obs["vector"]))
         return torch.nn.functional.one_hot(choice, 3).float(), state
+
+
+def test_processes_are_for_evaluations_that_draw_and_not_for_too_many_episodes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(loop, "evaluate", lambda *args: asked.append(args[-2:]) or [0.0])
+    for env, wanted in (("ToyCounter", (False, 7.0)), ("ToyMixed", (True, 7.0))):
+        run = Run(tiny(env=f"toys:{env}-v0", async_envs=True, env_timeout=7.0))
+        run.scores(2, 0)
+        run.envs.close()
+        assert asked[-2:] == [wanted] * 2
+    for episodes, kind in ((2, "AsyncVectorEnv"), (3, "SyncVectorEnv")):
+        monkeypatch.setattr(evaluation, "PROCESSES", 2)
+        made, close = [], Environments.close
+        monkeypatch.setattr(Environments, "close", lambda self, **how: made.append(type(self.envs).__name__) or close(self, **how))
+        assert len(evaluate(None, "toys:ToyMixed-v0", episodes, 0, True, "cpu", True, 60)) == episodes
+        monkeypatch.setattr(Environments, "close", close)
+        assert made == [kind]
 
 
 def test_evaluation_plays_exactly_one_episode_in_each_environment():

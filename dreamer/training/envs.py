@@ -134,13 +134,14 @@ class Environments:
     def start(self):
         """All copies: in this process, or each in one of its own. Raises TaskError."""
         env_id, owner, task, mode = self.env_id, os.getpid(), registered(self.env_id), self.render_mode
-        kind, how = (AsyncVectorEnv, {"context": workers.context(self.spec.image)}) if self.asynchronous else (SyncVectorEnv, {})
+        kind, how = (AsyncVectorEnv, {"context": workers.context(self.spec.image or self.render_mode)}) if self.asynchronous else (SyncVectorEnv, {})
         try:
             return kind([lambda: make_worker(task, owner, mode)] * self.count, autoreset_mode=AutoresetMode.DISABLED, **how)
         except TaskError:
             raise
         except (EOFError, OSError):
-            raise TaskError(f"a process of {env_id} ended before it had begun") from None
+            raise TaskError(f"a process of {env_id} ended before it had begun; a script of your own starts "
+                            "under if __name__ == \"__main__\":") from None
         except Exception as error:
             raise TaskError(f"cannot make {self.count} environments {env_id!r}: {told(error)}") from error
 

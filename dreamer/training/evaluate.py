@@ -9,6 +9,7 @@ from .collect import hold_or_draw
 from .envs import Environments
 
 LONGEST = 108_000       # steps after which an episode that does not end is counted as it stands
+PROCESSES = 32          # most of one evaluation
 
 
 @torch.no_grad()
@@ -21,9 +22,10 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False,
 
     Yields dicts: obs (what was seen), action (N, A), reward (N,), next_obs, terminal, last (N,) bool
     and running (N,): whether this step still belongs to the environment's one episode; if `render`, also
-    pictures, what each environment draws of next_obs.
+    pictures, what each environment draws of next_obs. asynchronous: a process for each of up to PROCESSES
+    environments, which pays where they draw.
     """
-    envs = Environments(env_id, episodes, seed, asynchronous, timeout, "rgb_array" if render else None)
+    envs = Environments(env_id, episodes, seed, asynchronous and episodes <= PROCESSES, timeout, "rgb_array" if render else None)
     draw = Draw(torch.Generator(device).manual_seed(seed))
     state = agent.world_model.rssm.initial(episodes) if agent else None
     action = torch.zeros(episodes, envs.actions, device=device) if agent else None
@@ -43,10 +45,14 @@ def play(agent, env_id, episodes, seed, greedy=True, device="cpu", render=False,
             running &= ~last
             first = last
             if not running.any():
-                return
+                break
             obs = envs.reset(last) if last.any() else next_obs
-    finally:
-        envs.close()
+    except GeneratorExit:               # whoever looked on has seen enough
+        pass
+    except BaseException:
+        envs.close(interrupted=True)
+        raise
+    envs.close()
 
 
 def evaluate(agent, env_id, episodes, seed, greedy, device="cpu", asynchronous=False, timeout=0):

@@ -181,7 +181,7 @@ class Run:
     def scores(self, episodes, seed):
         """Returns of fresh episodes of the averaged agent, in environments of their own."""
         return {mode: evaluate(self.learner.average, self.config.env, episodes, seed, mode == "greedy", self.device,
-                               self.config.async_envs, self.config.env_timeout)
+                               self.config.async_envs and bool(self.envs.spec.image), self.config.env_timeout)
                 for mode in ("greedy", "sampled")}
 
     def evaluate(self):
@@ -234,7 +234,7 @@ class Run:
             "updates": learner.updates, "draw": learner.draw.generator.get_state(),
             "replay": self.replay.state_dict(), "collector": self.collector.state_dict(),
             "records": self.records.state_dict(), "evaluations": self.evaluations,
-            "began": self.began, "saved_at": self.step}, keep=checkpoint.previous(self.checkpoint))
+            "began": self.began, "saved_at": self.step, "hardware": hardware(self.device)}, keep=checkpoint.previous(self.checkpoint))
         self.saved_at = self.step
         self.tell("save", {"step": self.step, "path": str(self.checkpoint)})
 
@@ -261,6 +261,8 @@ class Run:
             raise ConfigError(f"{shown(self.folder)} holds a run of {self.step} steps, not {self.config.steps}; "
                               "use another --output folder, or --no-resume to start anew")
         self.records.say(f"{self.folder.name}: going on from {path.name} of step {self.step}")
+        if saved["config"]["steps"] <= self.step < self.config.steps and self.config.lr_end < 1:
+            self.records.say("it was planned with fewer steps: its learning rate had fallen to its end, and begins higher again")
 
     def restore(self, saved):
         learner = self.learner

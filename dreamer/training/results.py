@@ -76,7 +76,7 @@ def begun(job):
             return []
         summary = {"task": job.task, "seed": job.seed, "size": saved["config"]["size"], "steps": saved["saved_at"],
                    "updates": saved["updates"], "seconds": saved["records"]["seconds"], "config": saved["config"],
-                   "evaluations": saved["evaluations"]}
+                   "evaluations": saved["evaluations"], "hardware": saved.get("hardware")}
     except (KeyError, TypeError, AttributeError) as error:
         raise checkpoint.CheckpointError(f"{file} was written by another version of the course ({type(error).__name__})") from None
     return [{"lesson": job.lesson.name, **entry(summary, job.command(summary), score=job.lesson.bar.score)}]

@@ -51,8 +51,9 @@ def row(e, bar):
 
 
 def minutes_of(e):
-    """Of a run, and whether its losses were compiled: that is faster."""
-    return f"{e['seconds'] / 60:.1f}" + " (compiled)" * ("--compile" in e.get("command", ""))
+    """Of a run, and what made it faster: losses that were compiled, a GPU."""
+    faster = [*["compiled"] * ("--compile" in e.get("command", "")), *filter(None, [e.get("gpu")])]
+    return f"{e['seconds'] / 60:.1f}" + f" ({', '.join(faster)})" * bool(faster)
 
 
 def reference_row(task, algorithm, runs, bar):

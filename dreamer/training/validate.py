@@ -12,8 +12,8 @@ AT_LEAST_ONE = ("steps", "log_every", "eval_every", "eval_episodes", "final_epis
                 "batch_size", "capacity", "stoch", "blocks", "imagination_horizon", "hold")
 RULES = {       # for each field: what is allowed, and the same in words; all other numbers: 0 or more
     **dict.fromkeys(AT_LEAST_ONE, (lambda v: v >= 1, "at least 1")),
-    **dict.fromkeys(("train_ratio", "lr", "agc"), (lambda v: v > 0, "above 0")),
-    **dict.fromkeys(("unimix", "lam", "cold_starts", "lr_end"), (lambda v: 0 <= v <= 1, "between 0 and 1")),
+    **dict.fromkeys(("train_ratio", "lr", "agc", "return_floor"), (lambda v: v > 0, "above 0")),
+    **dict.fromkeys(("unimix", "lam", "cold_starts", "lr_end", "entropy_end"), (lambda v: 0 <= v <= 1, "between 0 and 1")),
     **dict.fromkeys(("slow_rate", "return_rate", "average_rate"), (lambda v: 0 < v <= 1, "above 0 and at most 1")),
     "batch_length": (lambda v: v >= 2, "at least 2"),       # the critic learns from steps between two rows
     "envs": (lambda v: 1 <= v <= 16, "1 to 16"),
