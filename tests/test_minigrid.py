@@ -86,9 +86,12 @@ def test_the_goal_is_a_termination_and_running_out_of_time_is_not():
 
 @needs_minigrid
 def test_processes_of_their_own_make_the_tasks_too():
+    drawn = Environments(EMPTY, 1, seed=0, asynchronous=True, render_mode="rgb_array")          # seen as symbols, drawn for people
+    assert type(drawn.envs.processes[0]).__name__ in ("ForkServerProcess", "SpawnProcess")
+    drawn.close()
     several = Environments(f"{EMPTY}-pixels", 2, seed=0, asynchronous=True)
     assert several.reset()["image"].shape == (2, 64, 64, 3)
-    assert {type(p).__name__ for p in several.envs.processes} <= {"ForkServerProcess", "SpawnProcess"}     # not forks: what draws does not survive one
+    assert {type(p).__name__ for p in several.envs.processes} <= {"ForkServerProcess", "SpawnProcess"}     # not forks
     several.close()
 
 

@@ -194,9 +194,12 @@ def test_a_begun_run_is_judged_as_its_lesson_judges(tmp_path):
     job.folder.mkdir()
     checkpoint.save(job.folder / "checkpoint-previous.pt", {         # as a kill between two renamings leaves it
         "config": asdict(job.config), "saved_at": 900, "updates": 5, "records": {"seconds": 3.0},
+        "hardware": {"processor": "P", "cores": 3, "gpu": "G"},
         "evaluations": [{"step": 800, "greedy": [0.0, 0.6, 0.9, 0.0], "sampled": [0.2]}]})
     entry, = results.begun(job)
     assert entry["curve"] == {"greedy": [[800, 0.5]], "sampled": [[800, 1.0]]} and entry["steps"] == 900
+    assert entry["gpu"] == "G" and tables.minutes_of(entry) == "0.1 (G)"            # where it was made, not where it is collected
+    assert tables.minutes_of({"seconds": 90, "command": "c --compile"}) == "1.5 (compiled)"
 
 
 def test_runs_on_trial_stand_beside_those_of_the_same_task_and_seed():

@@ -297,6 +297,15 @@ def test_a_checkpoint_of_another_run_is_refused(changes, text, trained):
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_going_on_beyond_the_plan_is_said(trained, capsys, monkeypatch):
+    """The learning rate had fallen to its end: the run is not the one that was planned with more steps."""
+    monkeypatch.delenv("DREAMER_QUIET", raising=False)
+    steps = checkpoint.load(trained)["config"]["steps"]
+    for more, said in ((0, 0), (20, 1)):
+        Run(short(output=str(trained.parent), steps=steps + more)).train()
+        assert "".join(capsys.readouterr()).count("planned with fewer steps") == said
+
+
 def test_a_checkpoint_of_another_version_is_refused(trained):
     state = checkpoint.load(trained)
     for damaged in ({k: v for k, v in state.items() if k != "collector"}, [1, 2], {**state, "agent": {}},

@@ -11,7 +11,7 @@ PATIENCE = 3        # seconds that a process has to end when it is asked to
 def context(draws):
     """How processes for environments start, a name or None for the system's way.
 
-    One that draws must not be a fork of this process: what a renderer has opened here works in no other.
+    One that draws is no fork of this process: no renderer promises that what it has opened here works in another.
     """
     if not draws or "forkserver" not in multiprocessing.get_all_start_methods():
         return None
