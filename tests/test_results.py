@@ -232,6 +232,9 @@ def test_a_run_planned_with_fewer_steps_is_stored_as_what_it_is(tmp_path):
     write()
     found, = results.begun(job)
     assert found["command"] == f"{job.command()} --steps 900 --async-envs" and (found["processor"], found["gpu"]) == ("P", "G")
+    other = experiments.Job(job.lesson, job.task, 0, tmp_path, ["--compile"])
+    assert other.command({"config": {**asdict(other.config), "compile": False, "eval_episodes": 3}}) == (
+        f"{other.command()} --eval-episodes 3 --no-compile")
     assert tables.how_far(job.lesson, [found]) == "not run to the end: seed 0 planned with 904 steps, 1 minutes on one G (600.0 at the end)"
     for changes in ({"lr": 1.0}, {"envs": 3}):
         write(config={**made["config"], **changes})

@@ -112,8 +112,11 @@ class Job:
     def command(self, summary=None):
         """The command of this run as a reader would type it, in any folder of his own; as `summary` says it was made."""
         made, planned = (summary or {}).get("config", {}), asdict(self.config)
-        other = {name: made[name] for name in TOLD if made.get(name, planned[name]) != planned[name]}
-        flags = [text for name, value in other.items() for text in ["--" + name.replace("_", "-"), str(value)][:1 if value is True else 2]]
+        flags = []
+        for name in TOLD:
+            value, dashed = made.get(name, planned[name]), name.replace("_", "-")
+            if value != planned[name]:
+                flags += [f"--{dashed}" if value else f"--no-{dashed}"] if isinstance(value, bool) else [f"--{dashed}", str(value)]
         return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(), *flags])
 
     def summary(self, free=WITHOUT_EFFECT):
