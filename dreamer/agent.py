@@ -25,7 +25,7 @@ class Agent(nn.Module):
         self.slow_critic = TwoHotHead(inputs, size.hidden, 3, config.bins).requires_grad_(False)
         follow(self.slow_critic, self.critic, 1.0)
         self.return_norm = ReturnNorm(config.return_rate, config.return_floor)
-        self.scales = {"rec": config.beta_rec, "dyn": config.beta_dyn, "rep": config.beta_rep, "repval": config.beta_repval}
+        self.scales = {name: getattr(config, f"beta_{name}") for name in ("rec", "dyn", "rep", "rew", "repval")}
 
     def trained(self):
         """The parameters that the optimiser moves: all but the slow critic's."""

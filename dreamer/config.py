@@ -113,6 +113,8 @@ class Config:
     """scale of the dynamics loss (paper: 1)"""
     beta_rep: float = 1.0
     """scale of the representation loss (paper: 0.1)"""
+    beta_rew: float = 1.0
+    """scale of the reward loss (paper: 1)"""
 
     # ---- behaviour
     imagination_horizon: int = 15
@@ -166,5 +168,6 @@ OFFICIAL = dict(
 """The paper's values (README, departure 4), where the course's recipe differs."""
 
 CALM = dict(
-    recipe="calm", beta_repval=1.0, discount_horizon=100.0, entropy=1e-2, entropy_end=0.02, return_floor=0.3, late_hold=30)
+    recipe="calm", beta_rew=10.0, beta_repval=1.0, discount_horizon=100.0, entropy=1e-2, entropy_end=0.02,
+    return_floor=0.3, late_hold=30)
 """What is being tried, where it differs from the course's recipe (README, "On trial")."""

@@ -165,6 +165,7 @@ def small_configs(draw):
         lam=draw(pick(0, 0.95, 1)), entropy=draw(pick(0, 3e-3, 1e15)), beta_repval=draw(pick(0, 0.3, 1e15)), slow_rate=draw(pick(1e-300, 0.02, 1)),
         slow_regulariser=draw(pick(0, 1.0, 1e15)), return_rate=draw(pick(1e-300, 0.01, 1)), lr=draw(pick(1e-300, 1e-3, 1.0, 1e15)),
         entropy_end=draw(pick(0, 0.02, 1)), return_floor=draw(pick(1e-300, 0.3, 1.0, 1e15)), late_hold=draw(pick(0, 1, 30, 10 ** 15)),
+        beta_rew=draw(pick(0, 1.0, 1e15)),
         lr_end=draw(pick(0, 0.1, 1)), warmup=draw(pick(0, 1, 10 ** 15)), agc=draw(pick(1e-300, 0.3, 1e15)), average_rate=draw(pick(1e-300, 0.005, 1)))
     return replace(config, **{k: v for k, v in OFFICIAL.items() if draw(st.booleans()) and k not in ("train_ratio", "capacity", "batch_length")})
 
