@@ -2,7 +2,7 @@
 
 Goal            See with your own eyes what a world model has learned: which physical quantities its latents
                 hold, how far its dreams can be trusted, and what its critic expects.
-Read before     Lessons 1 to 3; dreamer/visual/episodes.py, openloop.py and maps.py.
+Read before     Lessons 1 to 3; dreamer/visual/episodes.py, openloop.py, maps.py and look.py.
 Time            About 20 seconds per task on one CPU core.
 
 What you should see
@@ -15,6 +15,8 @@ What you should see
     04_dream_TASK.gif     reality left, a dream right, both drawn by the task's own renderer
 Everything comes from fresh episodes that no agent was trained on. What is called a dream never looked
 again after its first 5 rows; only map, critic and probability of going on are judged with open eyes.
+This is the bar, and it is tried: dreams of the same draws must be the same, number for number, if all that
+was to be seen after these rows is noise.
 The pictures also show what was not learned: with closed eyes LunarLander's rewards are predicted no better
 than by their mean, and its landings come as a surprise.
 
@@ -30,24 +32,15 @@ import sys
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
-from dreamer.distributions import Draw
 from dreamer.training import paths
 from dreamer.training.checkpoint import CheckpointError
 from dreamer.training.cli import guarded
 from dreamer.training.envs import TaskError
-from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import find_agent, load_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
 from dreamer.visual import maps
-from dreamer.visual.episodes import record
-from dreamer.visual.render import beside, save_gif
-
-GREEDY, RANDOM, LONGEST = 12, 60, 200       # held-out episodes of each kind; random ones are stopped at so many steps
-STATES = 800                                # on the map, of each kind
-CONTEXT, HORIZON, SAMPLES = 5, 45, 30       # rows looked at, steps dreamed, dreams in a fan
-REWARD_HORIZON, FRAMES = 15, 80
+from dreamer.visual.look import CONTEXT, SAMPLES, Look
 
 
 class Flags(argparse.ArgumentParser):
@@ -71,70 +64,6 @@ def parse_flags(argv):
     return options
 
 
-# ------------------------------------------------------------------ the five pictures
-
-class Look:
-    """One agent, its held-out episodes, and the folder for what they show."""
-
-    def __init__(self, env_id, agent, seed, folder):
-        self.env_id, self.agent, self.folder, self.task = env_id, agent, folder, maps.TASKS[env_id]
-        self.seed = derived_seed(seed, 4)       # of no training and no evaluation episode
-        self.draw = Draw(torch.Generator().manual_seed(self.seed))
-        self.greedy = record(agent, env_id, GREEDY, self.seed)
-        self.random = record(None, env_id, RANDOM, derived_seed(seed, 5), longest=LONGEST)
-
-    def path(self, kind, ending="png"):
-        return self.folder / f"04_{kind}_{self.env_id}.{ending}"
-
-    def save(self, figure, kind, caption):
-        figure.suptitle(f"{self.env_id}: {caption}", fontsize=10)
-        figure.savefig(self.path(kind), dpi=100)
-
-    def tsne(self):
-        groups = [maps.states(self.agent, episodes, self.draw, STATES) for episodes in (self.greedy, self.random)]
-        feature, seen = (torch.cat(parts) for parts in zip(*groups))
-        place, figure = maps.tsne(feature), Figure((10, 4.6), layout="constrained")
-        for axis, (label, quantity) in zip(figure.subplots(1, 2), self.task.quantities.items()):
-            maps.draw_map(axis, place, quantity(seen).numpy(), label, label in self.task.cyclic)
-        self.save(figure, "tsne", f"t-SNE of {len(feature)} latents (h, z), {len(groups[0][0])} of greedy and "
-                  f"{len(groups[1][0])} of random held-out episodes")
-
-    def fan(self):
-        said, count = maps.fan(self.agent, self.greedy, CONTEXT, HORIZON, SAMPLES, self.draw), len(self.task.names)
-        columns = {3: 3, 4: 2, 6: 3, 8: 4}[count]
-        figure = Figure((3.6 * columns, 2.6 * (count // columns) + 0.5), layout="constrained")
-        axes = figure.subplots(count // columns, columns)
-        maps.draw_fan(axes, said, self.task.names)
-        axes.flat[0].legend(frameon=False, fontsize=7)
-        self.save(figure, "fan", f"{SAMPLES} dreams with the recorded actions, eyes closed since step {CONTEXT}\n"
-                  f"reality lies in the band {100 * maps.inside(said):.0f} % of the time (over {len(said['real'])} "
-                  f"held-out episodes; {100 * maps.fair_share(SAMPLES):.0f} % would be exact)")
-
-    def reward(self):
-        figure = Figure((10, 4), layout="constrained")
-        predicted, real = maps.rewards(self.agent, self.greedy + self.random, CONTEXT, REWARD_HORIZON, self.draw)
-        maps.draw_rewards(figure.subplots(1, 2), predicted, real)
-        self.save(figure, "reward", f"rewards predicted with closed eyes, in {len(real)} pieces of greedy and random "
-                  "held-out episodes,\nthe last piece of each that is long enough among them: its final reward stands at the longest horizon")
-
-    def value(self):
-        figure = Figure((10, 5), layout="constrained")
-        axes = figure.subplots(2, 2, sharex="col", height_ratios=(2, 1))
-        for column, name, episode in ((0, "greedy", self.greedy[0]), (1, "random", max(self.random, key=len))):
-            ended = "terminated" if episode.is_terminal[-1] else "cut off"
-            title = f"{name} actions, {ended} after {len(episode) - 1} steps"
-            maps.draw_values(axes[:, column], maps.values(self.agent, episode, self.draw), title)
-        self.save(figure, "value", "what the critic expects of the agent, and what really came\n"
-                  "(after a cut: the critic's own value of the last state)")
-
-    def dream(self):
-        # The number of the episode and the seed of its recording give the seed of its reset, and so the same hills.
-        number = max(range(len(self.greedy)), key=lambda i: min(len(self.greedy[i]), FRAMES))
-        images = beside(self.agent, self.env_id, self.greedy[number], CONTEXT, FRAMES - CONTEXT, self.draw,
-                        derived_seed(self.seed, number))
-        save_gif(images, self.path("dream", "gif"))
-
-
 def look(env_id, seed, folder, course=False):
     """Draw everything there is to see of one task. Raises CheckpointError or TaskError if it cannot even begin."""
     agent, _, path = (*load_agent(shipped(env_id)), shipped(env_id)) if course else find_agent(env_id, seed)
@@ -150,6 +79,9 @@ def look(env_id, seed, folder, course=False):
         print(f"  {paths.shown(view.path('dream', 'gif'))}", flush=True)
     except TaskError as error:
         print(f"  no moving picture: {error}")
+    same = view.closed_eyes()
+    print(f"{'bar met:     ' if same else 'bar not met: '}{env_id}, fresh episodes; {SAMPLES} dreams each are "
+          f"{'the same' if same else 'others'} if all that comes after row {CONTEXT} is noise")
 
 
 def work(argv, runs):
@@ -167,7 +99,7 @@ def work(argv, runs):
 
 
 def main(argv=None):
-    """Draw and name the files; argv: flags, those of the command line if None. Returns the exit code."""
+    """Draw, name the files, judge; argv: flags, those of the command line if None. Returns the exit code."""
     return guarded(work, argv)
 
 
