@@ -168,6 +168,5 @@ OFFICIAL = dict(
 """The paper's values (README, departure 4), where the course's recipe differs."""
 
 CALM = dict(
-    recipe="calm", beta_rew=10.0, beta_repval=1.0, discount_horizon=100.0, entropy=1e-2, entropy_end=0.02,
-    return_floor=0.3, late_hold=30)
+    recipe="calm", beta_rew=10.0, beta_repval=1.0, entropy=1e-2, entropy_end=0.02, return_floor=0.3, late_hold=30)
 """What is being tried, where it differs from the course's recipe (README, "On trial")."""
