@@ -40,7 +40,7 @@ from dreamer.training.envs import TaskError
 from dreamer.training.shipping import find_agent, load_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
 from dreamer.visual import maps
-from dreamer.visual.look import CONTEXT, SAMPLES, Look
+from dreamer.visual.look import CONTEXT, Look
 
 
 class Flags(argparse.ArgumentParser):
@@ -80,7 +80,7 @@ def look(env_id, seed, folder, course=False):
     except TaskError as error:
         print(f"  no moving picture: {error}")
     same = view.closed_eyes()
-    print(f"{'bar met:     ' if same else 'bar not met: '}{env_id}, fresh episodes; {SAMPLES} dreams each are "
+    print(f"{'bar met:     ' if same else 'bar not met: '}{env_id}, fresh episodes; the dreams of its fan are "
           f"{'the same' if same else 'others'} if all that comes after row {CONTEXT} is noise")
 
 

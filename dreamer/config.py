@@ -2,7 +2,7 @@
 
 The defaults are the course's recipe: one set for every lesson, chosen to learn within minutes on
 two CPU cores. `--recipe official` puts the paper's values in place of the few that differ, `--recipe calm` those of
-a set that is being tried: an earlier form of it brought landers to rest (README, "On trial").
+a set that is being tried: forms of it brought landers to rest (README, "On trial").
 """
 
 from dataclasses import dataclass

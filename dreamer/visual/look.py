@@ -1,5 +1,7 @@
 """The five pictures of lesson 4: one trained agent, and what its latents, its dreams and its critic make of fresh episodes."""
 
+from dataclasses import replace
+
 import torch
 from matplotlib.figure import Figure
 
@@ -7,7 +9,6 @@ from ..distributions import Draw
 from ..training.loop import derived_seed
 from . import maps
 from .episodes import record
-from .openloop import open_loop, segments
 from .render import beside, save_gif
 
 GREEDY, RANDOM, LONGEST = 12, 60, 200       # held-out episodes of each kind; random ones are stopped at so many steps
@@ -78,10 +79,9 @@ class Look:
         save_gif(images, self.path("dream", "gif"))
 
     def closed_eyes(self):
-        """Whether the dreams of a fan are the same, number for number, if every row after the first CONTEXT shows noise."""
-        length = min(CONTEXT + HORIZON, max(map(len, self.greedy)))
-        rows = segments(self.greedy, length, every=length)
-        noise = {key: torch.cat([x[:, :CONTEXT], torch.randn_like(x[:, CONTEXT:])], 1) for key, x in rows["obs"].items()}
-        dreams = [open_loop(self.agent, {**rows, "obs": obs}, CONTEXT, Draw(torch.Generator().manual_seed(self.seed)), SAMPLES)
-                  for obs in (rows["obs"], noise)]
-        return all(torch.equal(said, dreams[1][name]) for name, said in dreams[0].items())
+        """Whether the fans are the same, number for number, if every row after the first CONTEXT shows noise."""
+        noisy = [replace(e, obs={key: torch.cat([x[:CONTEXT], torch.randn_like(x[CONTEXT:])]) for key, x in e.obs.items()})
+                 for e in self.greedy]
+        fans = [maps.fan(self.agent, episodes, CONTEXT, HORIZON, SAMPLES, Draw(torch.Generator().manual_seed(self.seed)))
+                for episodes in (self.greedy, noisy)]
+        return all(torch.equal(*(fan[band] for fan in fans)) for band in ("low", "median", "high"))
