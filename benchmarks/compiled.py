@@ -2,7 +2,7 @@
 
 The course's recipe, of any size and batch. Two learners of the same seed take turns, one of them compiled as --compile does
 it, on CUDA recorded and with products in bfloat16; what is quoted is the median of the ratios within a turn. Compiling takes
-minutes the first time; torch keeps what it has made, so a second start is shorter. Where it fails, its reason is all that is said.
+minutes the first time on a CPU; torch keeps what it has made, so a second start is shorter. Where it fails, its reason is all that is said.
 --recorded compares with what a run on CUDA does without --compile: the same kernels, recorded and played back.
 """
 
@@ -20,7 +20,7 @@ import torch
 from benchmarks.pixels import CHANNELS, batch_of, clock
 from dreamer.config import SIZES, Config
 from dreamer.learner import Learner
-from dreamer.training.compiled import compile_losses
+from dreamer.training.compiled import compile_update
 from dreamer.training.memory import keep_memory
 from dreamer.training.recorded import record_gradient
 from dreamer.world_model.encoder import ObservationSpec
@@ -66,9 +66,13 @@ def main(arguments=None):
     config, device = replace(Config(), **toy if flags.tiny else asked), "cuda" if torch.cuda.is_available() else "cpu"
     if flags.recorded and device == "cpu":
         parser.error("--recorded is for CUDA, and there is none here")
-    compiling = lambda learner: compile_losses(learner, sys.exit, "eager" if flags.tiny else None)
-    found = measure(config, flags.pixels, flags.turns, device,
-                    (lambda learner: record_gradient(learner, sys.exit)) if flags.recorded else compiling)
+
+    def prepare(learner):
+        if not flags.recorded:
+            compile_update(learner, sys.exit, backend="eager" if flags.tiny else None)
+        if device == "cuda":
+            record_gradient(learner, sys.exit)
+    found = measure(config, flags.pixels, flags.turns, device, prepare)
     print(f"{device}, {flags.threads} thread(s), size {config.size}, {config.batch_size} x {config.batch_length} "
           f"{'pictures' if flags.pixels else 'vectors'}: one update {found['plain_ms']:.0f} ms, "
           f"{'recorded' if flags.recorded else 'compiled'} {found['fast_ms']:.0f} ms ({1e3 / found['fast_ms']:.1f} a second): "

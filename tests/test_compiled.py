@@ -1,7 +1,7 @@
 """--compile gives the same losses from the same random numbers, survives a stop, and steps aside where it is not possible.
 
-`aot_eager` traces a loss and its gradient as the compiler does and leaves out the machine code, which takes minutes.
-What is done for CUDA is tested here up to the recording: the products in halves, and that a late failure is survived.
+`aot_eager` traces a piece and its gradient as the compiler does and leaves out the machine code, which takes minutes.
+What is done for CUDA is tested here up to the recording: its pieces, their products in halves, and that a late failure is survived.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from dreamer.config import SIZES
 from dreamer.distributions import Draw
 from dreamer.learner import Learner
 from dreamer.training import loop
-from dreamer.training.compiled import GUARDED, compile_losses, in_halves
+from dreamer.training.compiled import GUARDED, compile_update, in_halves, losses, steps
 from dreamer.training.loop import Run
 from dreamer.world_model.encoder import Conv, ObservationSpec
 from toys import tiny
@@ -50,14 +50,17 @@ def updated(learner, update, times=3):
     return list(learner.agent.parameters()), metrics
 
 
-@pytest.mark.parametrize("update", ["update", "update_world_model"])
-def test_a_compiled_update_is_the_same_update(update):
+@pytest.mark.parametrize("update, pieces, graphs", [
+    ("update", losses, 1), ("update_world_model", losses, 1), ("update", steps, 5), ("update_world_model", steps, 2)])
+def test_a_compiled_update_is_the_same_update(update, pieces, graphs):
+    """Of the steps the first of a sequence is one of its own, as its state has no gradient, and the actor's in a dream."""
+    torch.compiler.reset()                          # what other tests have traced
     plain, metrics = updated(learner(), update)
     said, fast = [], learner()
-    compile_losses(fast, said.append, backend="aot_eager")
+    compile_update(fast, said.append, pieces, backend="aot_eager")
     traced = counters["stats"]["unique_graphs"]
     parameters, again = updated(fast, update)
-    assert counters["stats"]["unique_graphs"] == traced + 1 and not said        # it was traced, whole, and once
+    assert counters["stats"]["unique_graphs"] == traced + graphs and not said   # pieces were traced, whole, and once
     for mine, theirs in zip(parameters, plain):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
     assert {name: float(x) for name, x in again.items()} == pytest.approx({name: float(x) for name, x in metrics.items()}, rel=1e-3)
@@ -67,13 +70,18 @@ def no_compiler(graph, inputs):
     raise OSError("g++: no such file\nand a trace of thirty lines")
 
 
-@pytest.mark.parametrize("update", ["update", "update_world_model"])
-def test_without_a_compiler_one_line_says_so_and_the_run_goes_on(update):
+def is_free(learner):
+    return not any(name in module.__dict__ for pieces in (losses, steps) for module, name in pieces(learner.agent))
+
+
+@pytest.mark.parametrize("update, pieces", [("update", losses), ("update_world_model", losses), ("update", steps)])
+def test_without_a_compiler_one_line_says_so_and_the_run_goes_on(update, pieces):
     said, slow = [], learner()
-    compile_losses(slow, said.append, backend=no_compiler)
+    compile_update(slow, said.append, pieces, backend=no_compiler)
+    assert not is_free(slow)
     parameters, _ = updated(slow, update)
     assert len(said) == 1 and "--compile is not possible here" in said[0] and "g++: no such file" in said[0] and "\n" not in said[0]
-    assert slow.updates == 3 and "loss" not in slow.agent.__dict__ and all(p.isfinite().all() for p in parameters)
+    assert slow.updates == 3 and is_free(slow) and all(p.isfinite().all() for p in parameters)
 
 
 def test_a_failure_while_kernels_are_recorded_is_survived_too():
@@ -87,15 +95,15 @@ def test_a_failure_while_kernels_are_recorded_is_survived_too():
             return graph.forward(*args)
         return run
     said, slow = [], learner()
-    compile_losses(slow, said.append, backend=failing_later)
+    compile_update(slow, said.append, backend=failing_later)
     parameters, _ = updated(slow, "update")
     assert len(said) == 1 and "stream is capturing" in said[0] and len(calls) == 2
-    assert slow.updates == 3 and "loss" not in slow.agent.__dict__ and all(p.isfinite().all() for p in parameters)
+    assert slow.updates == 3 and is_free(slow) and all(p.isfinite().all() for p in parameters)
 
 
 def test_after_the_first_updates_nothing_is_caught():
     said, fast = [], learner()
-    compile_losses(fast, said.append, backend="eager")
+    compile_update(fast, said.append, backend="eager")
     batch, state = a_batch(fast.config)
     for _ in range(GUARDED):
         fast.update(batch, state)
@@ -104,30 +112,10 @@ def test_after_the_first_updates_nothing_is_caught():
     assert not said
 
 
-def test_metrics_of_one_update_outlive_the_next(monkeypatch):
-    memory, fast, begun = {}, learner(), []
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
-
-    def in_place(graph, inputs):
-        """Like recorded kernels: single numbers are written where those of the last call stood."""
-        def run(*args):
-            out = graph.forward(*args)
-            kept = memory.setdefault(id(graph), [x.clone() for x in out])
-            return tuple(x if x.requires_grad or x.dim() else k.copy_(x) for k, x in zip(kept, out))
-        return run
-    compile_losses(fast, pytest.fail, backend=in_place)
-    batch, state = a_batch(fast.config)
-    first, _ = fast.update(batch, state)
-    before = {name: float(value) for name, value in first.items()}
-    second, _ = fast.update({**batch, "reward": batch["reward"] + 3}, state)
-    assert {name: float(value) for name, value in first.items()} == before
-    assert float(second["entropy"]) != before["entropy"] and len(begun) == 2        # torch is told where an update begins
-
-
 # ------------------------------------------------------------------ in halves
 
-def test_in_halves_every_product_is_made_in_bfloat16_but_the_mean_over_the_bins():
-    found = {}                                      # what the products of a loss and of its gradient are made of, by operation
+def test_in_halves_every_product_of_a_step_is_made_in_bfloat16():
+    found = {}                                      # what the products of steps and of their gradient are made of, by operation
 
     def look(graph, inputs):
         for node in graph.graph.nodes:
@@ -137,9 +125,9 @@ def test_in_halves_every_product_is_made_in_bfloat16_but_the_mean_over_the_bins(
         return torch._functorch.aot_autograd.make_boxed_func(graph.forward)
     spy, fast = aot_autograd(fw_compiler=look, bw_compiler=look), learner()
     _, metrics = updated(learner(), "update", 1)
-    compile_losses(fast, pytest.fail, backend=lambda graph, inputs: spy(in_halves(graph), inputs))
+    compile_update(fast, pytest.fail, steps, backend=lambda graph, inputs: spy(in_halves(graph), inputs))
     parameters, again = updated(fast, "update", 1)
-    assert found.pop("mv") == {torch.float32} and {"mm", "addmm", "bmm", "baddbmm"} <= set(found)
+    assert {"mm", "addmm", "bmm", "baddbmm"} <= set(found)
     assert all(kinds == {torch.bfloat16} for kinds in found.values()), found
     assert {x.dtype for x in (*parameters, *again.values())} == {torch.float32}
     for name in metrics:                            # eight bits of mantissa: two or three digits
@@ -158,7 +146,7 @@ class Stop(Exception):
 
 
 def test_a_compiled_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "compile_losses", partial(compile_losses, backend="aot_eager"))
+    monkeypatch.setattr(loop, "compile_update", partial(compile_update, backend="aot_eager"))
 
     def stop(run, event, values):
         if event == "save" and run.step >= 30:
@@ -179,7 +167,7 @@ def test_a_compiled_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monk
 
 
 def test_a_run_without_the_flag_is_not_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "compile_losses", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(loop, "compile_update", lambda *_: pytest.fail("compiled"))
     assert Run(tiny(output=str(tmp_path))).learner.draw.generator is not torch.default_generator
 
 
@@ -213,9 +201,9 @@ def test_the_benchmark_records_as_a_run_on_cuda_does_and_says_where_there_is_non
 def test_the_benchmark_compiles_as_a_run_does_at_the_size_and_batch_asked_for(monkeypatch, capsys):
     asked = []
 
-    def watched(learner, say, backend=None):
+    def watched(learner, say, pieces=None, backend=None):
         asked.append((learner.config.size, learner.config.batch_size, learner.config.batch_length, backend))
-    monkeypatch.setattr(benchmark, "compile_losses", watched)
+    monkeypatch.setattr(benchmark, "compile_update", watched)
     benchmark.main(["--turns", "1", "--size", "12m", "--batch-size", "2", "--batch-length", "3"])
     assert asked == [("12m", 2, 3, None)]       # None: inductor on a CPU, recorded on CUDA
     assert "size 12m, 2 x 3 vectors" in capsys.readouterr().out

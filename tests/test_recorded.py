@@ -109,17 +109,17 @@ def test_where_it_cannot_be_recorded_one_line_says_so_and_the_run_goes_on_as_if_
     assert "cannot be recorded" in said[0] and "not permitted when stream is capturing" in said[0]
 
 
-def test_only_a_run_on_cuda_that_is_not_compiled_is_recorded(monkeypatch, tmp_path):
+def test_only_a_run_on_cuda_is_recorded_compiled_or_not(monkeypatch, tmp_path):
     recorded_for, compiled_for = [], []
     monkeypatch.setattr(loop, "record_gradient", lambda learner, say: recorded_for.append(learner))
-    monkeypatch.setattr(loop, "compile_losses", lambda learner, say: compiled_for.append(learner))
+    monkeypatch.setattr(loop, "compile_update", lambda learner, say: compiled_for.append(learner))
     for device, compiled in (("cpu", False), ("cpu", True), ("cuda", False), ("cuda", True)):
         with monkeypatch.context() as patch:
             patch.setattr(loop, "pick_device", lambda name: device)
             patch.setattr(loop, "Learner", lambda *args: plain())           # there may be no GPU to put it on
             Run(tiny(output=str(tmp_path / f"{device}{compiled}"), compile=compiled)).envs.close()
         assert (len(recorded_for), len(compiled_for)) == {
-            ("cpu", False): (0, 0), ("cpu", True): (0, 1), ("cuda", False): (1, 1), ("cuda", True): (1, 2)}[device, compiled]
+            ("cpu", False): (0, 0), ("cpu", True): (0, 1), ("cuda", False): (1, 1), ("cuda", True): (2, 2)}[device, compiled]
 
 
 def test_ranks_that_share_their_updates_do_not_record_them(monkeypatch):

@@ -12,7 +12,7 @@ from ..config import SIZES
 from ..learner import Learner
 from . import checkpoint
 from .collect import CollectorError, acting
-from .compiled import compile_losses
+from .compiled import compile_update
 from .envs import declared_bounds
 from .evaluate import decimals, evaluate
 from .memory import keep_memory
@@ -70,8 +70,8 @@ class Run:
         self.collector = collector(self.envs, self.replay, self.learner, config)
         self.records = Records(self.folder, config.steps)
         if config.compile:
-            compile_losses(self.learner, self.records.say)
-        elif self.device == "cuda":
+            compile_update(self.learner, self.records.say)
+        if self.device == "cuda":
             record_gradient(self.learner, self.records.say)
         self.evaluations = []
         self.began, self.saved_at = None, 0     # steps at which training began, at the last checkpoint

@@ -70,6 +70,16 @@ class RSSM(nn.Module):
         """Raw logits of p(z_t | h_t): (..., D) -> (..., S, C)."""
         return self.prior_logits(self.prior_hidden(deter)).unflatten(-1, (self.stoch, self.classes))
 
+    def look(self, deter, stoch, action, seen, for_deter, draw, weights):
+        """One step of `observe`; embedded action and the token's share (N, U) each.
+
+        (N, D), (N, S, C) of t-1 -> deter, stoch of t and the raw posterior logits (N, S, C).
+        """
+        deter = self.core(deter, stoch, action, weights)                        # (N, D)
+        x = F.silu(self.post_hidden.norm(F.linear(deter, for_deter) + seen))    # (N, U)
+        logits = self.post_logits(x).unflatten(-1, (self.stoch, self.classes))  # (N, S, C)
+        return deter, self.sample(logits, draw), logits
+
     def observe(self, tokens, prev_action, is_first, state, draw):
         """Run the posterior along a sequence.
 
@@ -89,10 +99,7 @@ class RSSM(nn.Module):
         outputs = []
         for t in range(tokens.shape[1]):
             deter, stoch = deter * keep[:, t], stoch * keep[:, t, None]
-            deter = self.core(deter, stoch, action[:, t], weights)          # (B, D)
-            x = F.silu(self.post_hidden.norm(F.linear(deter, for_deter) + seen[:, t]))
-            logits = self.post_logits(x).unflatten(-1, (self.stoch, self.classes))   # (B, S, C)
-            stoch = self.sample(logits, draw)
+            deter, stoch, logits = self.look(deter, stoch, action[:, t], seen[:, t], for_deter, draw, weights)
             outputs.append((deter, stoch, logits))
         return tuple(torch.stack(x, 1) for x in zip(*outputs))
 
