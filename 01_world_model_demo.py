@@ -20,22 +20,25 @@ Next            02_dreamer_cartpole.py: an actor and a critic that learn inside 
 
 Try             python 01_world_model_demo.py --env CartPole-v1                 one task only
                 python 01_world_model_demo.py --steps 500 --output runs/few     less data: where does it break?
+                python 01_world_model_demo.py --draw                            the shipped models, and no training
 """
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from dreamer.config import Config
 from dreamer.distributions import Draw
+from dreamer.tools import lesson_flags
 from dreamer.training import paths
-from dreamer.training.cli import guarded, parse_flags, read_flags, start
+from dreamer.training.cli import guarded, start
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.offline import check_enough, train_world_model
 from dreamer.training.records import versions, write_summary
+from dreamer.training.shipping import load_agent, shipped_model
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
 from dreamer.visual.openloop import changing, error, extrapolate, open_loop, segments
@@ -45,6 +48,13 @@ DEFAULTS = Config(steps=8000)               # without --env: both tasks
 CONTEXT, HORIZON, SAMPLES = 5, 15, 8        # rows looked at, steps predicted, dreams averaged
 EPISODES, LONGEST, SEGMENTS = 200, 500, 300     # held-out episodes, their longest, segments judged
 BAR = 1 / 3                                 # largest error, relative to the better of the two baselines
+
+
+@dataclass(frozen=True)
+class Own:
+    """What only this lesson can be told."""
+    draw: bool = False
+    """train nothing: judge and draw the shipped models, or the one of --env"""
 
 
 def held_out(env_id, seed):
@@ -83,33 +93,45 @@ def train(config, argv, runs):
     return run, train_world_model(run).cpu()
 
 
-def learn(config, pictures, argv, runs):
-    """One task: random data, world model, figure in the folder `pictures`, bar. Returns the summary."""
-    run, agent = train(config, argv, runs)
-    rows, scale = held_out(config.env, config.seed)
-    said, errors = judge(agent, rows, scale, config.seed)
+def show(agent, env_id, seed, pictures):
+    """Judge a model on held-out episodes: figure in the folder `pictures`, bar. Returns what a summary says of it."""
+    rows, scale = held_out(env_id, seed)
+    said, errors = judge(agent, rows, scale, seed)
     model, *others = (values[-1] for values in errors.values())
     ratio = model / min(others)
-    print(f"{'bar met:     ' if ratio <= BAR else 'bar not met: '}{config.env}, {HORIZON} steps ahead: error {model:.3f} "
+    print(f"{'bar met:     ' if ratio <= BAR else 'bar not met: '}{env_id}, {HORIZON} steps ahead: error {model:.3f} "
           f"(no change {others[0]:.3f}, constant change {others[1]:.3f}): {ratio:.2f} of the better, wanted {BAR:.2f}")
-    picture = pictures / f"01_open_loop_{paths.named(config.env)}.png"
-    figures.open_loop(config.env, rows, said, errors, CONTEXT, picture)
-    summary = {"task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
-               "seconds": run.records.seconds, "config": asdict(run.config), "versions": versions(), "errors": errors,
-               "ratio": ratio}
-    write_summary(run.folder / "summary.json", summary)
-    print(f"files: {paths.shown(picture)}, {paths.shown(run.folder)}/summary.json, metrics.jsonl, checkpoint.pt")
-    return summary
+    picture = pictures / f"01_open_loop_{paths.named(env_id)}.png"
+    figures.open_loop(env_id, rows, said, errors, CONTEXT, picture)
+    print(f"files: {paths.shown(picture)}", end="")
+    return {"errors": errors, "ratio": ratio}
+
+
+def learn(config, pictures, argv, runs):
+    """One task: random data, world model, figure, bar, summary.json."""
+    run, agent = train(config, argv, runs)
+    found = show(agent, config.env, config.seed, pictures)
+    write_summary(run.folder / "summary.json", {
+        "task": config.env, "seed": config.seed, "steps": run.step, "updates": run.learner.updates,
+        "seconds": run.records.seconds, "config": asdict(run.config), "versions": versions(), **found})
+    print(f", {paths.shown(run.folder)}/summary.json, metrics.jsonl, checkpoint.pt")
 
 
 def work(argv, runs):
-    config, one = parse_flags(DEFAULTS, argv, __doc__), "env" in dict(read_flags(argv))
+    own, config = lesson_flags.read(Own(), DEFAULTS, argv, __doc__)
+    named = lesson_flags.given(Own(), argv)
+    lesson_flags.alone(named, "draw", ("env", "output"))
     pictures = paths.pictures(config.output)
     figures.symlog_twohot(pictures / "01_symlog_twohot.png")
-    for env_id in [config.env] if one else TASKS:
+    for env_id in [config.env] if "env" in named else TASKS:
+        if own.draw:
+            agent, trained = load_agent(shipped_model(env_id))
+            show(agent, env_id, trained.seed, pictures)
+            print()
+            continue
         folder = paths.ROOT / "runs" / f"01-{paths.named(env_id)}-{config.seed}"
         if config.output:
-            folder = Path(config.output) if one else Path(config.output) / paths.named(env_id)
+            folder = Path(config.output) if "env" in named else Path(config.output) / paths.named(env_id)
         learn(replace(config, env=env_id, output=str(folder)), pictures, argv, runs)
 
 

@@ -197,13 +197,13 @@ def begun(jobs, unreadable):
 
 
 def ship(jobs, assets, before, stored):
-    """Copy the agents of seed 0 whose results are new into the assets. Returns their tasks, and {what: reason} for what cannot be."""
+    """Copy the agents of seed 0 whose results are new into the assets. Returns (lesson, task) of each, and {what: reason} for what cannot be."""
     new_agents, failed = [], {}
     for job in jobs:
-        source, target = job.folder / "checkpoint.pt", assets / "checkpoints" / shipping.shipped(job.task).name
+        source, target = job.folder / "checkpoint.pt", place(job.lesson, job.task, assets)
         old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
                     for kept in (before, stored))
-        if job.seed or not job.lesson.acts or not job.summary() or not source.exists():
+        if job.seed or not job.summary() or not source.exists():
             continue
         if old == new and target.exists():
             continue
@@ -211,27 +211,35 @@ def ship(jobs, assets, before, stored):
             if checkpoint.load(source)["updates"] != job.summary()["updates"]:
                 raise checkpoint.CheckpointError(f"{source} is not of the end of its run")
             shipping.ship(source, target)
-            new_agents.append(job.task)
+            new_agents.append((job.lesson.name, job.task))
         except checkpoint.CheckpointError as error:
             failed[f"the agent of {job.task}"] = str(error)
     return new_agents, failed
 
 
-def look(tasks, assets):
-    """Let the lessons draw the shipped agents of `tasks`. Returns 1 if one of them could not, else 0."""
+def look(drawn, assets):
+    """Let the lessons draw the shipped agents and models of `drawn`, (lesson, task) of each. Returns 1 if one of them could not, else 0."""
     if assets != ROOT / "assets":
         return 0                        # agents elsewhere are not those that the lessons look at
-    commands = [("04_visualize.py", "--shipped", "--env", task) for task in maps.TASKS if task in tasks]
+    commands = [(f"{name}.py", "--draw", "--env", task) for name, task in drawn if not experiments.load(name).acts]
+    tasks = [task for name, task in drawn if experiments.load(name).acts]
+    commands += [("04_visualize.py", "--shipped", "--env", task) for task in maps.TASKS if task in tasks]
     commands += [("06_dreamer_lunar_lander.py", "--panel")] * ("LunarLander-v3" in tasks)
     commands += [(f"{name}.py", "--dream", "--env", task) for name in experiments.SEEDS if name in experiments.IF_NAMED
                  for task in experiments.load(name).tasks if task in tasks]
     return int(any([subprocess.run([sys.executable, str(ROOT / script), *flags]).returncode for script, *flags in commands]))
 
 
+def place(lesson, task, assets):
+    """The file in `assets` for the agent of a lesson's task, or for the model, where the lesson trains no more."""
+    usual = shipping.shipped(task) if lesson.acts else shipping.shipped_model(task)
+    return assets / usual.parent.name / usual.name
+
+
 def shipped_tasks(names, assets):
-    """The tasks of these lessons of which an agent is shipped."""
-    return [task for name in names for task in experiments.load(name).tasks
-            if (assets / "checkpoints" / shipping.shipped(task).name).exists()]
+    """(lesson, task) of all agents and models that are shipped of these lessons."""
+    return [(name, task) for name in names for task in experiments.load(name).tasks
+            if place(experiments.load(name), task, assets).exists()]
 
 
 def sweep(options):

@@ -1,6 +1,7 @@
 """Lesson 1 with toy sizes: data, world model, judgement, pictures, refusals, Ctrl-C and resuming."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from dreamer.config import Config
 from dreamer.learner import Learner
 from dreamer.training.checkpoint import load
+from dreamer.training.shipping import ship
 from dreamer.visual import figures
 from dreamer.world_model.encoder import ObservationSpec
 from test_visual import toy_agent
@@ -50,6 +52,25 @@ def test_both_tasks_are_learned_judged_and_drawn(capsys, tmp_path):
         data = (tmp_path / "assets" / name).read_bytes()
         assert data[1:4] == b"PNG" and int.from_bytes(data[16:20]) == 900
     assert matplotlib.get_backend() == backend
+
+
+def test_shipped_models_are_judged_and_drawn_and_nothing_is_trained(capsys, tmp_path):
+    module = lesson()
+    assert module.main([*SMALL, "--steps", "48", "--env", "CartPole-v1", "--seed", "3"]) == 0
+    numbers = lambda: [float(x) for x in re.findall(r"\d+\.\d+", capsys.readouterr().out.split("bar ")[1])]
+    trained = numbers()
+    picture = tmp_path / "assets" / "01_open_loop_CartPole-v1.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    ship(tmp_path / "runs" / "01-CartPole-v1-3" / "checkpoint.pt", tmp_path / "assets" / "world_models" / "CartPole-v1.pt")
+    assert module.main(["--draw", "--env", "CartPole-v1"]) == 0
+    assert numbers() == pytest.approx(trained, rel=0.01)            # of its own seed; half precision
+    assert picture.exists() and len(picture.read_bytes()) == pytest.approx(len(before), rel=0.05)
+    assert sorted(x.name for x in (tmp_path / "runs").iterdir()) == ["01-CartPole-v1-3"]
+    assert module.main(["--draw"]) == 1
+    assert "there is no agent at assets/world_models/Pendulum-v1.pt" in capsys.readouterr().err
+    assert module.main(["--draw", "--steps", "48"]) == 2
+    assert "--draw trains nothing: it goes with --env and --output alone, not with --steps" in capsys.readouterr().err
 
 
 def test_a_few_steps_more_than_a_prefill_are_trained_on_as_much(tmp_path):

@@ -344,20 +344,42 @@ def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(co
     assert run("--plots") == 1
 
 
+def test_the_model_of_a_lesson_that_does_not_act_is_shipped_beside_the_agents(course, monkeypatch):
+    write_lesson(course, "01_world_model_demo")
+    script = course / "01_world_model_demo.py"
+    script.write_text(script.read_text().replace("Bar(final=475)", "1 / 3").replace("else:", """elif "--draw" in sys.argv:
+    open("looked.txt", "a").write(" ".join(sys.argv[1:]))
+else:"""))
+    monkeypatch.setattr(experiments, "SEEDS", {"01_world_model_demo": 2})
+    for seed in (0, 1):
+        folder = course / "runs" / f"01-CartPole-v1-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps({
+            "task": "CartPole-v1", "seed": seed, "steps": 2000, "updates": 376, "seconds": 9.0, "versions": {}, "ratio": 0.2,
+            "errors": {"model": [0.1], "no change": [0.5], "constant change": [0.6]}, "config": {"size": "1m", "steps": 2000}}))
+        checkpoint.save(folder / "checkpoint.pt", {"config": {"seed": seed}, "average": {"weight": torch.ones(1)}, "updates": 376})
+    assert run("--collect") == 0
+    assert [str(x.relative_to(course / "assets")) for x in (course / "assets").rglob("*.pt")] == ["world_models/CartPole-v1.pt"]
+    assert checkpoint.load(course / "assets" / "world_models" / "CartPole-v1.pt")["config"]["seed"] == 0
+    assert (course / "looked.txt").read_text() == "--draw --env CartPole-v1"
+
+
 def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_no_name(course, monkeypatch):
     run()
-    tasks = {"06_dreamer_lunar_lander": "LunarLander-v3", "07_dreamer_minigrid": "Some-v0"}
-    (course / "assets" / "checkpoints").mkdir()
+    tasks = {"01_world_model_demo": "CartPole-v1", "06_dreamer_lunar_lander": "LunarLander-v3", "07_dreamer_minigrid": "Some-v0"}
     for name, task in {**tasks, "": "Pendulum-v1"}.items():
-        (course / "assets" / "checkpoints" / f"{task}.pt").write_bytes(b"")
+        folder = course / "assets" / ("world_models" if name.startswith("01") else "checkpoints")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{task}.pt").write_bytes(b"")
         (course / f"{name or '04_visualize'}.py").write_text(
-            "import sys\nif __name__ != '__main__':\n    from dreamer.config import Config\n"
-            f"    DEFAULTS, BAR, TASKS = Config(), 0.0, ('{task}', 'None-v0')\n"
+            "import sys\nif __name__ != '__main__':\n    from dreamer.config import Config\n    from dreamer.training.cli import Bar\n"
+            f"    DEFAULTS, BAR, TASKS = Config(), {'0.3' if name.startswith('01') else 'Bar(final=0)'}, ('{task}', 'None-v0')\n"
             "else:\n    open('looked.txt', 'a').write(' '.join(sys.argv[1:]) + ';')")
     monkeypatch.setattr(experiments, "SEEDS", {**experiments.SEEDS, **dict.fromkeys(tasks, 1)})
     looked = course / "looked.txt"
     assert run("--plots") == 0
-    assert looked.read_text() == "--shipped --env Pendulum-v1;--shipped --env LunarLander-v3;--panel;"
+    drawn = "--draw --env CartPole-v1;--shipped --env Pendulum-v1;--shipped --env LunarLander-v3;--panel;"
+    assert looked.read_text() == drawn              # the model of lesson 1's CartPole, and no agent of it: none is shipped
     looked.write_text("")
     assert run("--plots", "07", "03") == 0 and looked.read_text() == "--shipped --env Pendulum-v1;--dream --env Some-v0;"
 

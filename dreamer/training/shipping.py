@@ -13,6 +13,11 @@ def shipped(env_id):
     return paths.ROOT / "assets" / "checkpoints" / f"{env_id}.pt"
 
 
+def shipped_model(env_id):
+    """assets/world_models/TASK.pt: the same of lesson 1, of which only the world model has learned anything."""
+    return paths.ROOT / "assets" / "world_models" / f"{env_id}.pt"
+
+
 def ship(source, target):
     """Copy the averaged agent out of the checkpoint of a run: some 1.3 MB in place of 20 or more."""
     saved = checkpoint.load(source)
