@@ -3,7 +3,7 @@
     python train_all.py               # lessons 1 to 6, what is missing of them: many hours of one core
     python train_all.py 02 03         # only these lessons; 07 and 08, which need optional packages, run only if named
     python train_all.py --collect     # trains nothing: stores what is finished, and how far the others are
-    python train_all.py --plots       # tables and curves again, from the stored results, and pictures of these lessons' shipped agents
+    python train_all.py --plots       # tables and curves again, from the stored results, and pictures of these lessons' shipped agents and models
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
     python train_all.py --recipe calm # the same lessons with the recipe on trial, into runs/calm and assets/calm
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
