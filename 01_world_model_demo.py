@@ -15,7 +15,7 @@ the better of these two predictions.
 
 Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and in runs/01-TASK-SEED
                 metrics.jsonl, checkpoint.pt, summary.json; with --output all there,
-                those of two tasks in a folder each
+                those of two tasks in a folder each; with --draw the pictures alone
 Next            02_dreamer_cartpole.py: an actor and a critic that learn inside this model.
 
 Try             python 01_world_model_demo.py --env CartPole-v1                 one task only
@@ -39,6 +39,7 @@ from dreamer.training.loop import derived_seed
 from dreamer.training.offline import check_enough, train_world_model
 from dreamer.training.records import versions, write_summary
 from dreamer.training.shipping import load_agent, shipped_model
+from dreamer.training.validate import ConfigError
 from dreamer.visual import figures
 from dreamer.visual.episodes import record
 from dreamer.visual.openloop import changing, error, extrapolate, open_loop, segments
@@ -121,6 +122,8 @@ def work(argv, runs):
     own, config = lesson_flags.read(Own(), DEFAULTS, argv, __doc__)
     named = lesson_flags.given(Own(), argv)
     lesson_flags.alone(named, "draw", ("env", "output"))
+    if own.draw and "env" in named and config.env not in TASKS:
+        raise ConfigError(f"--draw: there are shipped models of {' and '.join(TASKS)}, not of {config.env}; train one without --draw")
     pictures = paths.pictures(config.output)
     figures.symlog_twohot(pictures / "01_symlog_twohot.png")
     for env_id in [config.env] if "env" in named else TASKS:

@@ -84,7 +84,7 @@ def read_options(argv):
     parser.add_argument("--runs", type=Path, help="folder of the training runs (default: runs)")
     parser.add_argument("--assets", type=Path, help="folder of results.json and its curves (default: assets)")
     parser.add_argument("--collect", action="store_true", help="train nothing, store what there is")
-    parser.add_argument("--plots", action="store_true", help="only write tables and pictures, of results.json and shipped agents")
+    parser.add_argument("--plots", action="store_true", help="only write tables and pictures, of results.json, shipped agents and models")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
     parser.add_argument("--recipe", choices=(results.TRIAL,), help="with the recipe on trial, into folders of its own")
     sweep = parser.add_argument_group("sweeps")
@@ -213,7 +213,7 @@ def ship(jobs, assets, before, stored):
             shipping.ship(source, target)
             new_agents.append((job.lesson.name, job.task))
         except checkpoint.CheckpointError as error:
-            failed[f"the agent of {job.task}"] = str(error)
+            failed[f"the {'agent' if job.lesson.acts else 'model'} of {job.task}"] = str(error)
     return new_agents, failed
 
 
@@ -231,7 +231,7 @@ def look(drawn, assets):
 
 
 def place(lesson, task, assets):
-    """The file in `assets` for the agent of a lesson's task, or for the model, where the lesson trains no more."""
+    """The file in `assets` for the agent of a lesson's task, or for its world model, where the lesson trains nothing else."""
     usual = shipping.shipped(task) if lesson.acts else shipping.shipped_model(task)
     return assets / usual.parent.name / usual.name
 

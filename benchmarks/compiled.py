@@ -42,7 +42,7 @@ def measure(config, pixels, turns, device, prepare):
     """Seconds until the prepared learner is fast, milliseconds of one update of each kind, and the ratio of the two."""
     plain, fast = subject(config, pixels, device), subject(config, pixels, device, prepare)
     clock(plain, device)
-    first = sum(clock(fast, device) for _ in range(3)) / 1e3        # compiled at the first, recorded at the second or third
+    first = sum(clock(fast, device) for _ in range(3)) / 1e3        # compiled at the first, recorded at the third
     times = [(clock(plain, device), clock(fast, device)) for _ in range(turns)]
     return {"first_s": first, "plain_ms": statistics.median(t[0] for t in times),
             "fast_ms": statistics.median(t[1] for t in times), "ratio": statistics.median(a / b for a, b in times)}

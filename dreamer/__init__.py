@@ -23,7 +23,7 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/loop.py            act, learn at the train ratio, log, evaluate, save, resume
   training/offline.py         the world model alone, on random data
   training/recorded.py        CUDA: the kernels of an update, recorded and played back
-  training/compiled.py        --compile: the same update by way of torch.compile
+  training/compiled.py        --compile: much of an update by way of torch.compile
   training/shipping.py        agents of runs, and the small ones that come with the course
   training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, cli.py
   training/guard.py, workers.py, tasks.py             tasks that fail or hang; MiniGrid and the Control Suite

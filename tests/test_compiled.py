@@ -23,20 +23,22 @@ from dreamer.world_model.encoder import Conv, ObservationSpec
 from toys import tiny
 
 pytestmark = pytest.mark.usefixtures("tiny_size")
-SPEC = ObservationSpec(vector=4, symbols=(3, 2))
+SPEC, PICTURES = ObservationSpec(vector=4, symbols=(3, 2)), ObservationSpec(image=3)
 
 
-def learner(**changes):
+def learner(spec=SPEC, **changes):
     """A learner that draws from torch's default generator, as a compiled one does."""
-    made = Learner(SPEC, 3, True, tiny(**changes))
+    made = Learner(spec, 3, True, tiny(**changes))
     made.draw = Draw(torch.default_generator.manual_seed(made.config.seed))
     return made
 
 
-def a_batch(config):
+def a_batch(config, spec=SPEC):
     rows, generator = (config.batch_size, config.batch_length), torch.Generator().manual_seed(1)
     random = lambda *shape: torch.rand(*rows, *shape, generator=generator)
-    batch = {"obs": {"vector": random(4), "symbols": (2 * random(2)).to(torch.int16)}, "prev_action": random(3), "reward": random(),
+    obs = {"image": (255 * random(64, 64, 3)).to(torch.uint8)} if spec.image else {
+        "vector": random(4), "symbols": (2 * random(2)).to(torch.int16)}
+    batch = {"obs": obs, "prev_action": random(3), "reward": random(),
              "is_first": random() < 0.1, "is_last": random() < 0.1, "is_terminal": random() < 0.05}
     deter = torch.rand(rows[0], SIZES[config.size].deter, generator=generator)
     return batch, (deter, torch.zeros(rows[0], config.stoch, dtype=torch.long))
@@ -44,19 +46,20 @@ def a_batch(config):
 
 def updated(learner, update, times=3):
     """Parameters and the last metrics after some updates on one batch."""
-    batch, state = a_batch(learner.config)
+    batch, state = a_batch(learner.config, learner.agent.world_model.encoder.spec)
     for _ in range(times):
         metrics, _ = getattr(learner, update)(batch, state)
     return list(learner.agent.parameters()), metrics
 
 
-@pytest.mark.parametrize("update, pieces, graphs", [
-    ("update", losses, 1), ("update_world_model", losses, 1), ("update", steps, 5), ("update_world_model", steps, 2)])
-def test_a_compiled_update_is_the_same_update(update, pieces, graphs):
+@pytest.mark.parametrize("spec, update, pieces, graphs", [
+    (SPEC, "update", losses, 1), (SPEC, "update_world_model", losses, 1), (SPEC, "update", steps, 5),
+    (SPEC, "update_world_model", steps, 2), (PICTURES, "update", steps, 7)])
+def test_a_compiled_update_is_the_same_update(spec, update, pieces, graphs):
     """Of the steps the first of a sequence is one of its own, as its state has no gradient, and the actor's in a dream."""
     torch.compiler.reset()                          # what other tests have traced
-    plain, metrics = updated(learner(), update)
-    said, fast = [], learner()
+    plain, metrics = updated(learner(spec), update)
+    said, fast = [], learner(spec)
     compile_update(fast, said.append, pieces, backend="aot_eager")
     traced = counters["stats"]["unique_graphs"]
     parameters, again = updated(fast, update)
@@ -184,14 +187,18 @@ def test_the_benchmark_says_how_many_times_as_fast_the_compiled_one_is(monkeypat
 
 
 def test_the_benchmark_records_as_a_run_on_cuda_does_and_says_where_there_is_none(monkeypatch, capsys):
-    asked = []
+    asked, compiled = [], []
     monkeypatch.setattr(benchmark, "record_gradient", lambda learner, say: asked.append(learner.config.batch_length))
+    monkeypatch.setattr(benchmark, "compile_update", lambda learner, say, backend: compiled.append(backend))
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(benchmark, "measure", lambda config, pixels, turns, device, prepare: (
             prepare(learner()), {"plain_ms": 40.0, "fast_ms": 10.0, "ratio": 4.0, "first_s": 1.0})[1])
         benchmark.main(["--recorded"])
-    assert len(asked) == 1 and "recorded 10 ms (100.0 a second): 4.00 times as fast" in capsys.readouterr().out
+        assert len(asked) == 1 and not compiled
+        assert "recorded 10 ms (100.0 a second): 4.00 times as fast" in capsys.readouterr().out
+        benchmark.main([])
+        assert len(asked) == 2 and compiled == [None]              # compiled and recorded
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(torch.cuda, "is_available", lambda: False)
         benchmark.main(["--recorded"])
@@ -205,5 +212,5 @@ def test_the_benchmark_compiles_as_a_run_does_at_the_size_and_batch_asked_for(mo
         asked.append((learner.config.size, learner.config.batch_size, learner.config.batch_length, backend))
     monkeypatch.setattr(benchmark, "compile_update", watched)
     benchmark.main(["--turns", "1", "--size", "12m", "--batch-size", "2", "--batch-length", "3"])
-    assert asked == [("12m", 2, 3, None)]       # None: inductor on a CPU, recorded on CUDA
+    assert asked == [("12m", 2, 3, None)]       # None: inductor on a CPU, halved on CUDA
     assert "size 12m, 2 x 3 vectors" in capsys.readouterr().out

@@ -69,6 +69,8 @@ def test_shipped_models_are_judged_and_drawn_and_nothing_is_trained(capsys, tmp_
     assert sorted(x.name for x in (tmp_path / "runs").iterdir()) == ["01-CartPole-v1-3"]
     assert module.main(["--draw"]) == 1
     assert "there is no agent at assets/world_models/Pendulum-v1.pt" in capsys.readouterr().err
+    assert module.main(["--draw", "--env", "Acrobot-v1"]) == 2
+    assert "there are shipped models of CartPole-v1 and Pendulum-v1, not of Acrobot-v1" in capsys.readouterr().err
     assert module.main(["--draw", "--steps", "48"]) == 2
     assert "--draw trains nothing: it goes with --env and --output alone, not with --steps" in capsys.readouterr().err
 

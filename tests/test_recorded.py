@@ -11,6 +11,7 @@ import torch
 from dreamer.learner import Learner
 from dreamer.tools.ranks import connect_learner
 from dreamer.training import loop, recorded
+from dreamer.training.compiled import compile_update, steps
 from dreamer.training.loop import Run
 from dreamer.training.recorded import WARM, each, record_gradient
 from dreamer.world_model.encoder import ObservationSpec
@@ -109,6 +110,31 @@ def test_where_it_cannot_be_recorded_one_line_says_so_and_the_run_goes_on_as_if_
     assert "cannot be recorded" in said[0] and "not permitted when stream is capturing" in said[0]
 
 
+def test_where_steps_are_compiled_and_cannot_be_recorded_they_are_not_compiled_any_more(monkeypatch):
+    """A compiled piece draws from the device's own generator, which on a card still thinks that it is recorded."""
+    played, learner, said = stand_in(monkeypatch, RuntimeError("operation not permitted")), plain(), []
+    compile_update(learner, said.append, steps, backend="eager")
+    record_gradient(learner, said.append)
+    found, _ = history(learner, rounds=WARM + 1)
+    assert len(said) == 1 and said[0].endswith("going on without a recording and without --compile") and not played
+    assert not any(name in module.__dict__ for module, name in steps(learner.agent))
+    before = torch.default_generator.get_state()
+    history(learner, rounds=1)
+    assert learner.draw.generator is not torch.default_generator and torch.equal(before, torch.default_generator.get_state())
+
+
+def test_steps_that_are_compiled_and_recorded_are_the_same_updates(monkeypatch):
+    played, learner, alike = stand_in(monkeypatch), plain(), plain()
+    for one in (learner, alike):
+        compile_update(one, pytest.fail, steps, backend="eager")
+        if one is learner:
+            record_gradient(one, pytest.fail)
+            found = history(one)
+        else:
+            assert_the_same(found, history(one))
+    assert len(played) == ROUNDS - WARM
+
+
 def test_only_a_run_on_cuda_is_recorded_compiled_or_not(monkeypatch, tmp_path):
     recorded_for, compiled_for = [], []
     monkeypatch.setattr(loop, "record_gradient", lambda learner, say: recorded_for.append(learner))
@@ -149,3 +175,19 @@ def test_on_cuda_the_numbers_are_those_of_updates_that_are_not_recorded(spec):
         for mine, theirs in zip(one.agent.parameters(), other.agent.parameters()):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
     assert torch.equal(one.draw.generator.get_state(), other.draw.generator.get_state())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("spec", [ObservationSpec(vector=4), ObservationSpec(image=3)], ids=["vector", "image"])
+def test_on_cuda_compiled_steps_are_recorded_and_learn_about_the_same(spec):
+    from benchmarks.pixels import batch_of
+    one, other = (Learner(spec, 6, False, tiny(), "cuda") for _ in range(2))
+    compile_update(other, pytest.fail)
+    record_gradient(other, pytest.fail)
+    for _ in range(ROUNDS):
+        batch, state = batch_of(one.config, "cuda")
+        if spec.vector:
+            batch["obs"] = {"vector": torch.randn(*batch["reward"].shape, 4, device="cuda")}
+        plain, fast = one.update(batch, state)[0], other.update(batch, state)[0]
+    assert float(fast["loss_rec"]) == pytest.approx(float(plain["loss_rec"]), rel=0.1)
+    assert hasattr(other.gradient, "graph")

@@ -364,6 +364,26 @@ else:"""))
     assert (course / "looked.txt").read_text() == "--draw --env CartPole-v1"
 
 
+def test_an_agent_and_a_model_of_one_task_that_cannot_be_shipped_are_both_named(course, monkeypatch, capsys):
+    write_lesson(course, "01_world_model_demo")
+    script = course / "01_world_model_demo.py"
+    script.write_text(script.read_text().replace("Bar(final=475)", "1 / 3"))
+    run("02")
+    monkeypatch.setattr(experiments, "SEEDS", {"01_world_model_demo": 1, "02_dreamer_cartpole": 1})
+    folder = course / "runs" / "01-CartPole-v1-0"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({
+        "task": "CartPole-v1", "seed": 0, "steps": 2000, "updates": 376, "seconds": 9.0, "versions": {}, "ratio": 0.2,
+        "errors": {"model": [0.1], "no change": [0.5], "constant change": [0.6]}, "config": {"size": "1m", "steps": 2000}}))
+    for place in (folder, course / "runs" / "CartPole-v1-0"):
+        (place / "checkpoint.pt").write_bytes(b"no checkpoint")
+    (course / "assets" / "results.json").unlink()
+    capsys.readouterr()
+    assert run("--collect") == 1
+    said = capsys.readouterr().out
+    assert "failed: the agent of CartPole-v1:" in said and "failed: the model of CartPole-v1:" in said
+
+
 def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_no_name(course, monkeypatch):
     run()
     tasks = {"01_world_model_demo": "CartPole-v1", "06_dreamer_lunar_lander": "LunarLander-v3", "07_dreamer_minigrid": "Some-v0"}

@@ -6,9 +6,9 @@ compiling, of which the next start finds most in torch's own cache: worth it for
 C++ compiler. The arithmetic is the same; its rounding and the order of its random numbers are not, so a compiled run is
 another run of the same seed.
 
-On CUDA losses that are unrolled over a sequence keep the compiler busy for many minutes. There the steps that are made again
-and again are compiled, once for all of them, and what makes and reads pictures, with their matrix products and convolutions in
-bfloat16; and the kernels of the whole are recorded as they are without --compile, see recorded.py.
+On CUDA losses that are unrolled over a sequence keep the compiler busy for many minutes. So there one step of the RSSM, one of
+the dream, the actor's layers and the encoder and decoder of pictures are compiled, each once, with their matrix products and
+convolutions in bfloat16; and the kernels of the whole are recorded as they are without --compile, see recorded.py.
 """
 
 import operator
@@ -44,14 +44,14 @@ def compile_update(learner, say=print, pieces=None, backend=None):
     """
     cuda = learner.device.type == "cuda"
     backend, pieces = backend or (halved if cuda else "inductor"), (pieces or (steps if cuda else losses))(learner.agent)
-    own = torch.cuda.default_generators[learner.device.index or 0] if cuda else torch.default_generator
+    own = torch.cuda.default_generators[torch.cuda.current_device()] if cuda else torch.default_generator
     learner.draw = Draw(own.manual_seed(learner.config.seed))
     for thought in ("torch.searchsorted", r"\s*Online softmax"):       # of the compiler about its own choices
         warnings.filterwarnings("ignore", thought)
     for module, name in pieces:
         setattr(module, name, drawing_alone(torch.compile(getattr(module, name), backend=backend, fullgraph=True, dynamic=False)))
     for name in UPDATES:
-        setattr(learner, name, guarded(learner, getattr(learner, name), pieces, say))
+        setattr(learner, name, guarded(learner, getattr(learner, name), say))
 
 
 def drawing_alone(piece):
@@ -79,7 +79,7 @@ def in_halves(graph):
     return graph
 
 
-def guarded(learner, update, pieces, say):
+def guarded(learner, update, say):
     """`update`, the first times. It may fail in the compiler, or for want of one; then the pieces are again as they were."""
     left = GUARDED
 
@@ -94,10 +94,7 @@ def guarded(learner, update, pieces, say):
             reason = " ".join([type(error).__name__, *str(error).split("\n\n")[0].split()])
             say(f"--compile is not possible here ({reason[:200]}); going on without it")
         release(learner)
-        for module, name in pieces:
-            module.__dict__.pop(name, None)
-        for parameter in learner.agent.parameters():
-            parameter.grad = None
+        as_it_was(learner)
         return update(batch, state)
     return first
 
@@ -105,3 +102,11 @@ def guarded(learner, update, pieces, say):
 def release(learner):
     for name in UPDATES:
         learner.__dict__.pop(name, None)
+
+
+def as_it_was(learner):
+    """Take compiled pieces out of `learner` again, if there are any, and what a failed update has left. Were there any?"""
+    found = [module.__dict__.pop(name, None) for pieces in (losses, steps) for module, name in pieces(learner.agent)]
+    for parameter in learner.agent.parameters():
+        parameter.grad = None
+    return any(found)

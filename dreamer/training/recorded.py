@@ -8,12 +8,13 @@ needed, and the numbers are the same: a recording draws its random numbers from 
 import torch
 
 from ..distributions import Draw
+from .compiled import as_it_was
 
 WARM = 2            # updates before the recording: libraries make their plans and reserve their memory
 
 
 def record_gradient(learner, say=print):
-    """Let `learner` record its gradient at its third update; where that fails, `say` why and go on without."""
+    """Let `learner` record its gradient at its third update; where that fails, `say` why and go on without, uncompiled too."""
     plain, stream, left = learner.gradient, torch.cuda.Stream(), WARM
 
     def first(*inputs):
@@ -26,13 +27,12 @@ def record_gradient(learner, say=print):
         try:
             learner.gradient = Recording(learner, stream, inputs)
         except Exception as error:                  # of torch or of CUDA: all sorts
+            compiled = as_it_was(learner)           # it draws from the device's own generator, which may think so, too
             say(f"the gradient cannot be recorded here ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
-                "going on without a recording")
+                f"going on without a recording{' and without --compile' * compiled}")
             torch.cuda.synchronize()
             learner.draw = Draw(torch.Generator(learner.device))        # the other one may still think it is recorded
             learner.draw.generator.set_state(before)
-            for parameter in learner.agent.parameters():
-                parameter.grad = None
         return learner.gradient(*inputs)
     learner.gradient = first
 

@@ -1,4 +1,4 @@
-"""Agents to look at: the checkpoint of a run, or the small one that comes with the course."""
+"""Agents and models to look at: the checkpoint of a run, or the small one that comes with the course."""
 
 from pathlib import Path
 

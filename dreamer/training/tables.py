@@ -51,7 +51,7 @@ def row(e, bar):
 
 
 def minutes_of(e):
-    """Of a run, and what made it faster: losses that were compiled, a GPU."""
+    """Of a run, and what made it faster: --compile, a GPU."""
     faster = [*["compiled"] * ("--compile" in e.get("command", "")), *filter(None, [e.get("gpu")])]
     return f"{e['seconds'] / 60:.1f}" + f" ({', '.join(faster)})" * bool(faster)
 

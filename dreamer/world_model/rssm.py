@@ -71,9 +71,10 @@ class RSSM(nn.Module):
         return self.prior_logits(self.prior_hidden(deter)).unflatten(-1, (self.stoch, self.classes))
 
     def look(self, deter, stoch, action, seen, for_deter, draw, weights):
-        """One step of `observe`; embedded action and the token's share (N, U) each.
+        """One step of `observe`: (N, D), (N, S, C) of t-1 -> deter, stoch of t and the raw posterior logits (N, S, C).
 
-        (N, D), (N, S, C) of t-1 -> deter, stoch of t and the raw posterior logits (N, S, C).
+        action: embedded, (N, U); seen (N, U): the token's share of the posterior's first layer, for_deter (U, D) the
+        weight of that layer which reads h. Where an episode begins the state has been zeroed before.
         """
         deter = self.core(deter, stoch, action, weights)                        # (N, D)
         x = F.silu(self.post_hidden.norm(F.linear(deter, for_deter) + seen))    # (N, U)
