@@ -58,7 +58,7 @@ class Config:
     threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps)"""
     compile: bool = False
-    """let torch.compile join the operations of an update: 1.4 times as fast after two minutes (CPU), twice after half a minute (GPU), for long runs (training/compiled.py)"""
+    """let torch.compile join the operations of an update: 1.4 times as fast after two minutes (CPU), some twice after one (GPU), for long runs (training/compiled.py)"""
     async_envs: bool = False
     """run each environment in a process of its own"""
     env_timeout: float = 300.0
