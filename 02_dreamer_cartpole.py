@@ -4,13 +4,13 @@ Goal            See the whole algorithm at work on its smallest task: a world mo
                 a few thousand steps, and an actor and a critic that learn only inside its dreams.
 Read before     dreamer/config.py, then the files of dreamer/ in the order of their steps 1 to 12,
                 and dreamer/training/loop.py.
-Time            About 8 to 13 minutes per seed on one CPU core, with other work on the other.
+Time            About 5 to 10 minutes per seed on one CPU core, with other work on the other.
 
 What you should see
     steps 1 to 1000       held random actions; the pole falls after about 14 steps
     steps 1000 to 4000    the reconstruction loss drops below 0.05; the evaluations climb past 200, on some seeds
                           to 500 at once, on others they stay there a while: an upright pole on a cart that rolls off
-    from step 5000        the greedy evaluations are 500, the longest episode there is, on each of seeds 0 to 4
+    from step 5000        the greedy evaluations are 500 or nearly, the longest episode there is, on each of seeds 0 to 4
 Solved means: the mean of 100 fresh greedy episodes at the end is at least 475, and the mean of the
 evaluations at 5000, 6000, 7000 and 8000 steps is at least 465. Single evaluations may dip: the
 agent keeps learning, and what counts is that it stays good, not that it was good once.

@@ -7,8 +7,8 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
                 mujoco 4). Without a screen it draws by EGL or OSMesa, the first that works: on Debian or Ubuntu
                 apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
 
-Time            From the state vector two hours per seed on one CPU core with --compile, another run beside it (62,000
-                updates; without it two and a half hours, estimated). Pictures are for a GPU: 32,000 steps took 6 minutes on
+Time            From the state vector 90 to 110 minutes per seed on one CPU core with --compile, another run beside it
+                (62,000 updates; without it two and a half hours, estimated). Pictures are for a GPU: 32,000 steps took 6 minutes on
                 one NVIDIA H100 with --async-envs, all of them three quarters of an hour (estimated); a day on one core (estimated).
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
                 500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
@@ -18,10 +18,11 @@ Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,00
                 capacity. --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
 
 What you should see (from pictures: not run to the end yet)
-    from the state vector   230 greedy after 12,500 steps, 490 after 25,000, 670 after 37,500, 880 after 50,000, 950 at
-                            the end (seed 0); 170, 360, 470, 550, and 670 at the end, on bent knees (seed 1)
+    from the state vector   180 to 370 greedy after 25,000 steps, 540 to 550 after 50,000, 680 to 830 after 75,000, 870 to
+                            910 after 100,000, 935 and 918 at the end (seeds 0 and 1): the entropy falls late
     from pictures           370 greedy after 16,000 steps, 580 after 32,000 and 620 at the end of a run planned with
-                            these 32,000 (64,000 frames, seed 0); in the dream what is far from the body is blurred
+                            these 32,000 (64,000 frames, seed 0, an earlier recipe); in the dream what is far from the
+                            body is blurred
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 

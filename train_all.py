@@ -5,7 +5,6 @@
     python train_all.py --collect     # trains nothing: stores what is finished, and how far the others are
     python train_all.py --plots       # tables and curves again, from the stored results, and pictures of these lessons' shipped agents and models
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
-    python train_all.py --recipe calm # the same lessons with the recipe on trial, into runs/calm and assets/calm
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
     python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=1e-3,3e-3 --seeds 3
@@ -86,7 +85,6 @@ def read_options(argv):
     parser.add_argument("--collect", action="store_true", help="train nothing, store what there is")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, of results.json, shipped agents and models")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
-    parser.add_argument("--recipe", choices=(results.TRIAL,), help="with the recipe on trial, into folders of its own")
     sweep = parser.add_argument_group("sweeps")
     sweep.add_argument("--set", action="append", default=[], metavar="NAME=A,B", help="a hyperparameter and its values")
     sweep.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every combination (default: 1 seed)")
@@ -99,9 +97,8 @@ def read_options(argv):
     options = parser.parse_intermixed_args(ray_apart(argv))
     check(options)
     options.names = named(options.lessons)
-    own = options.recipe or ""
-    options.runs = options.runs or (ROOT / "runs" / "quick" / own if options.quick else ROOT / "runs" / own)
-    options.assets = (options.assets or (options.runs / "assets" if options.quick else ROOT / "assets" / own)).absolute()
+    options.runs = options.runs or (ROOT / "runs" / "quick" if options.quick else ROOT / "runs")
+    options.assets = (options.assets or (options.runs / "assets" if options.quick else ROOT / "assets")).absolute()
     return options
 
 
@@ -127,8 +124,6 @@ def check(options):
     if options.sweep and (options.plots or options.assets):
         sys.exit("error: a sweep writes into runs/sweeps alone; --collect draws its table and picture again, "
                  "--runs takes another folder")
-    if options.sweep and options.recipe:
-        sys.exit(f"error: a sweep takes a recipe as a value: --set recipe=course,{options.recipe}")
     if not options.ray and (options.cpus, options.gpus) != (1, 0):
         sys.exit("error: --cpus and --gpus say what a run gets from Ray; give --ray, too")
 
@@ -162,8 +157,7 @@ def run(options, jobs):
 def train(options):
     """Run what is missing, store and publish what is finished. Returns the exit code."""
     results.read(options.assets)                # if it is damaged, now is the time to say so
-    flags = ["--recipe", options.recipe] if options.recipe else []
-    jobs, unreadable = experiments.plan(options.names, options.runs, options.quick, flags)
+    jobs, unreadable = experiments.plan(options.names, options.runs, options.quick)
     if not options.collect:
         run(options, jobs)
     before = results.read(options.assets)
@@ -172,17 +166,10 @@ def train(options):
     unreadable |= failed
     results.write(options.assets / "results.json", stored)
     try:
-        publish(options)
+        results.publish(options.assets)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
     return max(report(jobs, unreadable, judge=not options.quick), look(new, options.assets))
-
-
-def publish(options):
-    """Tables and curves; the README shows a trial beside the course's own results."""
-    results.publish(options.assets)
-    if options.recipe:
-        results.publish(options.assets.parent)
 
 
 def begun(jobs, unreadable):
@@ -266,7 +253,7 @@ def main(argv=None):
             return train(options)
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
-        publish(options)
+        results.publish(options.assets)
         return look(shipped_tasks(options.names, options.assets), options.assets)
     except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")

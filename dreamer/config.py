@@ -1,8 +1,7 @@
 """Every hyperparameter, once: name, value, and the name it has in the paper or the official code.
 
 The defaults are the course's recipe: one set for every lesson, chosen to learn within minutes on
-two CPU cores. `--recipe official` puts the paper's values in place of the few that differ, `--recipe calm` those of
-a set that is being tried: forms of it brought landers to rest (README, "On trial").
+two CPU cores. `--recipe official` puts the paper's values in place of the few that differ.
 """
 
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Config:
     """folder for metrics, checkpoints, summary.json and pictures; runs/TASK-seed, and assets for pictures, if empty"""
     resume: bool = True
     """go on from the checkpoint in the output folder, if there is one"""
-    recipe: Literal["course", "official", "calm"] = "course"
+    recipe: Literal["course", "official"] = "course"
     """which set of defaults the flags start from"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
@@ -89,7 +88,7 @@ class Config:
     """random steps before training (paper: 0); also fixes the scale of the observations"""
     hold: float = 4.0
     """mean number of steps for which a random prefill action is held (geometric)"""
-    late_hold: int = 0
+    late_hold: int = 30
     """steps for which the agent keeps each of its actions from step 500 of an episode on (0, paper: it never does)"""
     capacity: int = 200_000
     """rows of the replay buffer (paper: 5e6)"""
@@ -113,7 +112,7 @@ class Config:
     """scale of the dynamics loss (paper: 1)"""
     beta_rep: float = 1.0
     """scale of the representation loss (paper: 0.1)"""
-    beta_rew: float = 1.0
+    beta_rew: float = 10.0
     """scale of the reward loss (paper: 1)"""
 
     # ---- behaviour
@@ -123,19 +122,19 @@ class Config:
     """discount = 1 - 1 / this (paper: 333)"""
     lam: float = 0.95
     """lambda of the lambda-return"""
-    entropy: float = 3e-3
+    entropy: float = 1e-2
     """eta, scale of the actor's entropy bonus (paper: 3e-4)"""
-    entropy_end: float = 1.0
+    entropy_end: float = 0.02
     """share of it left at the last update; it falls along a line (paper: 1, constant)"""
-    beta_repval: float = 0.3
-    """scale of the critic's loss on replayed rewards"""
+    beta_repval: float = 1.0
+    """scale of the critic's loss on replayed rewards (paper: 0.3)"""
     slow_rate: float = 0.1
     """rate at which the slow critic follows the critic (paper: 0.02)"""
     slow_regulariser: float = 1.0
     """scale of the critic's pull towards the slow critic"""
     return_rate: float = 0.01
     """rate of the moving return percentiles"""
-    return_floor: float = 1.0
+    return_floor: float = 0.3
     """least scale that advantages are divided by (paper: 1)"""
 
     # ---- optimiser
@@ -163,10 +162,6 @@ class Config:
 
 OFFICIAL = dict(
     recipe="official", batch_length=64, starts=0, cold_starts=0.0, train_ratio=512.0, prefill=0, capacity=5_000_000,
-    standardize=False, beta_rec=1.0, beta_dyn=1.0, beta_rep=0.1, discount_horizon=333.0, entropy=3e-4, slow_rate=0.02,
-    lr=4e-5, lr_end=1.0, warmup=1000, average_rate=1.0)
+    late_hold=0, standardize=False, beta_rec=1.0, beta_dyn=1.0, beta_rep=0.1, beta_rew=1.0, discount_horizon=333.0, entropy=3e-4,
+    entropy_end=1.0, beta_repval=0.3, slow_rate=0.02, return_floor=1.0, lr=4e-5, lr_end=1.0, warmup=1000, average_rate=1.0)
 """The paper's values (README, departure 4), where the course's recipe differs."""
-
-CALM = dict(
-    recipe="calm", beta_rew=10.0, beta_repval=1.0, entropy=1e-2, entropy_end=0.02, return_floor=0.3, late_hold=30)
-"""What is being tried, where it differs from the course's recipe (README, "On trial")."""

@@ -206,7 +206,7 @@ def test_without_two_hot_one_number_is_fitted_by_its_square():
 
 
 @pytest.mark.parametrize("name, spread, scale", [
-    (None, 0.2, 1.0), ("floor", 0.2, 0.2), ("normalisation", 0.2, 1.0),
+    (None, 0.2, 0.3), ("floor", 0.2, 0.2), ("normalisation", 0.2, 1.0),
     (None, 50.0, 50.0), ("floor", 50.0, 50.0), ("normalisation", 50.0, 1.0)])
 def test_what_advantages_are_divided_by(name, spread, scale):
     norm = (made := learner(spread=spread)).agent.return_norm

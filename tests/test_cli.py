@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamer.config import CALM, OFFICIAL, Config
+from dreamer.config import OFFICIAL, Config
 from dreamer.training.cli import Bar, parse_flags, run_lesson
 from dreamer.training.loop import Run
 from toys import load_lesson, tiny
@@ -48,22 +48,13 @@ def test_the_official_recipe_keeps_the_lesson_and_yields_to_flags():
         assert parse_flags(defaults, flags.split()) == replace(defaults, **{**OFFICIAL, "lr": 0.5, "starts": 9})
 
 
-def test_the_recipe_on_trial_keeps_the_budget_of_a_task_and_the_way_back_is_open():
-    rooms = Config(env="Pendulum-v1", envs=8, train_ratio=16.0, batch_length=16)
-    calm = parse_flags(rooms, ["--recipe", "calm"])
-    assert calm == replace(rooms, **CALM) and calm.train_ratio == 16
-    assert parse_flags(calm, ["--recipe", "course"]).entropy == Config().entropy
-    assert parse_flags(calm, ["--recipe", "official"]) == replace(rooms, **OFFICIAL)
-    assert parse_flags(replace(Config(), **OFFICIAL), ["--recipe", "calm"]) == replace(Config(), **CALM)
-
-
-@pytest.mark.parametrize("recipe", ["course", "official", "calm"])
+@pytest.mark.parametrize("recipe", ["course", "official"])
 def test_help_shows_every_hyperparameter_with_its_value(recipe, capsys):
     with pytest.raises(SystemExit) as stop:
         lesson().main(["--recipe", recipe, "--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    config = replace(lesson().DEFAULTS, **{"official": OFFICIAL, "calm": CALM, "course": {}}[recipe])
+    config = replace(lesson().DEFAULTS, **(OFFICIAL if recipe == "official" else {}))
     for field in fields(Config):
         after = text.split(f"--{field.name.replace('_', '-')}", 1)[1]
         assert after.split("(default: ", 1)[1].split(")")[0].strip("'") == str(getattr(config, field.name))

@@ -14,7 +14,7 @@ import conftest  # noqa: F401  (puts dreamer and toys on the path, also for --fi
 import pytest
 import torch
 from dreamer.agent import Agent
-from dreamer.config import CALM, OFFICIAL, Config
+from dreamer.config import OFFICIAL, Config
 from dreamer.training.loop import Run
 from dreamer.world_model.encoder import ObservationSpec, Standardize
 from toys import tiny
@@ -222,9 +222,8 @@ def test_fix_refuses_what_it_cannot_find_once(tmp_path):
 # ------------------------------------------------------------------ three details that nothing else tests
 
 def test_every_loss_enters_the_total_with_its_scale(tiny_size):
-    always = dict(rew=1, con=1, policy=1, value=1, repval=0.3)
-    for recipe, model in (({}, dict(rec=10, dyn=10, rep=1)), (OFFICIAL, dict(rec=1, dyn=1, rep=0.1)),
-                          (CALM, dict(rec=10, dyn=10, rep=1, rew=10, repval=1))):
+    always = dict(con=1, policy=1, value=1)
+    for recipe, model in (({}, dict(rec=10, dyn=10, rep=1, rew=10, repval=1)), (OFFICIAL, dict(rec=1, dyn=1, rep=0.1, rew=1, repval=0.3))):
         agent = Agent(ObservationSpec(vector=2), 2, True, Config(**recipe))
         for name, scale in {**always, **model}.items():
             assert float(agent.total({name: torch.tensor([1.0, 3.0])})) == pytest.approx(2 * scale)

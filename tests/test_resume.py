@@ -289,7 +289,7 @@ def test_code_in_a_checkpoint_is_never_run(how, tmp_path):
 @pytest.mark.parametrize("changes, text", [
     ({"env": "toys:ToySymbols-v0"}, "env=toys:ToyCounter-v0, not toys:ToySymbols-v0"),
     ({"size": "12m"}, "size=1m, not 12m; use --size 1m or another --output"),
-    ({"lr": 0.5}, "lr=0.001, not 0.5"), ({"entropy": 1.0}, "--entropy 0.003"), ({"standardize": False}, "--standardize or"),
+    ({"lr": 0.5}, "lr=0.001, not 0.5"), ({"entropy": 1.0}, "--entropy 0.01"), ({"standardize": False}, "--standardize or"),
     ({"train_ratio": 16.0}, "--train-ratio 8.0"), ({"seed": 3}, "--seed 0"), ({"batch_length": 7}, "--batch-length 8"), ({"capacity": 61}, "--capacity 60")])
 def test_a_checkpoint_of_another_run_is_refused(changes, text, trained):
     with pytest.raises(CheckpointError, match="was trained with") as caught:

@@ -24,9 +24,9 @@ def lambda_return(reward, terminal, last, bootstrap, discount, lam):
 
 
 class ReturnNorm(nn.Module):
-    """S = max(1, Per(R, 95) - Per(R, 5)) with moving percentiles (Eq. 6 and 7, actor).
+    """S = max(limit, Per(R, 95) - Per(R, 5)) with moving percentiles (Eq. 6 and 7, actor; limit 1 in the paper).
 
-    Large returns are scaled down, small ones are not scaled up: under sparse rewards the noise
+    Large returns are scaled down, small ones not up, or at most by 1 / limit: under sparse rewards the noise
     of the critic must not be blown up to look like an advantage. Starts at 0, no debiasing.
     """
 

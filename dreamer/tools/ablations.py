@@ -7,7 +7,7 @@ Parameters, first predictions and all that is not named stay as they are.
                     and the action of the step before, in dreams and in reality
     symlog          bins of reward and value evenly spaced over -20 ... 20, instead of by symexp
     two-hot         reward and value are one number each, its symlog fitted by squared error
-    floor           advantages divided by the range of returns, however small it is, not by 1 at least
+    floor           advantages divided by the range of returns, however small it is, not by its floor at least
     normalisation   advantages not divided at all
     free-nats       the KL losses push down to 0
     balance         prior and posterior pulled towards each other alike, by 5.5 each, not by 10 and 1

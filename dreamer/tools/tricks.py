@@ -77,7 +77,7 @@ def noise_of_sparse_returns(updates=600):
             off = 0.01 * torch.randn(2000, generator=generator)
             scale = norm.update(off + (torch.rand(2000, generator=generator) < 0.001))
         return float((off / scale).std())
-    return Finding("percentile normalisation", "noise of .01 in sparse returns, as advantage (without: no floor of 1)",
+    return Finding("percentile normalisation", "noise of .01 in sparse returns, as advantage (without: no floor)",
                    noise(1.0), noise(1e-8), 0, 0.02)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 import numpy as np
 import tyro
 
-from ..config import CALM, OFFICIAL, Config
+from ..config import OFFICIAL, Config
 from .checkpoint import CheckpointError
 from .envs import TaskError
 from .evaluate import decimals
@@ -22,7 +22,7 @@ from .records import DivergenceError
 from .validate import ConfigError, brief, flag, suggestion, validate
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130      # exit codes
-RECIPES = {"official": OFFICIAL, "calm": CALM, "course": {name: getattr(Config(), name) for name in OFFICIAL | CALM}}
+RECIPES = {"official": OFFICIAL, "course": {name: getattr(Config(), name) for name in OFFICIAL}}
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,8 @@ def parse_flags(defaults, argv, about=""):
 
 
 def with_recipe(config, wanted):
-    """`config` with all values of the `wanted` recipe that differ from the course's, if it is of another one."""
-    if wanted in (None, config.recipe):
-        return config
-    if config.recipe != "course":
-        config = replace(config, **RECIPES["course"])
-    return replace(config, **RECIPES[wanted])
+    """`config` with all values in which the recipes differ, if it is of another recipe than the `wanted` one."""
+    return config if wanted in (None, config.recipe) else replace(config, **RECIPES[wanted])
 
 
 def ask_tyro(defaults, argv, about, program):

@@ -167,11 +167,8 @@ def last_line(path):
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def plan(names, runs, toy=False, flags=()):
-    """All runs of the experiments `names`: list of Job, and a dict of name to reason for what cannot be read.
-
-    flags: of every run, texts.
-    """
+def plan(names, runs, toy=False):
+    """All runs of the experiments `names`: list of Job, and a dict of name to reason for what cannot be read."""
     jobs, unreadable = [], {}
     for name in names:
         try:
@@ -182,7 +179,7 @@ def plan(names, runs, toy=False, flags=()):
         for task in lesson.tasks:
             for seed in range(1 if toy else SEEDS[name]):
                 folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + paths.run_folder(task, seed).name)
-                jobs.append(Job(lesson.of(task), task, seed, folder, [*flags, *(TOY if toy else ())]))
+                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else []))
     for job in jobs:
         job.state = "done" if job.summary() else "waiting"
     return jobs, unreadable

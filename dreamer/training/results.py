@@ -11,7 +11,6 @@ from .records import hardware
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
 UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps
-TRIAL = "calm"                  # the recipe on trial, and the folder of its results beside results.json
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
         "versions")             # of summary.json
 
@@ -136,11 +135,11 @@ def stopped(stored):
         yield experiments.load(name).of(task), task, [e for e in entries if e["task"] == task], []
 
 
-def blocks(stored, trial=None):
-    """The generated blocks of the README: dict of name to text. trial: what is stored of the recipe on trial."""
+def blocks(stored):
+    """The generated blocks of the README: dict of name to text."""
     tasks = list(acting(stored))
     return {"lessons": tables.lessons(tasks, stored, stopped(stored)), "budgets": tables.budgets(),
-            "results": tables.results(tasks, stored), "trial": tables.trial(list(acting(trial or {})), stored)}
+            "results": tables.results(tasks, stored)}
 
 
 def publish(assets):
@@ -155,7 +154,7 @@ def publish(assets):
     if readme.exists():
         text = readme.read_text(encoding="utf-8")
         new = text
-        for name, block in blocks(stored, read(assets / TRIAL)).items():
+        for name, block in blocks(stored).items():
             new = fill(new, name, block)
         if new != text:
             with checkpoint.replacing(readme) as file:

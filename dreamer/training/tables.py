@@ -154,18 +154,6 @@ def lessons(tasks, stored, stopped=()):
     return "\n".join(lines)
 
 
-def trial(tasks, stored):
-    """Every run with the recipe on trial, beside that of the same seed with the course's. tasks: results.acting of the trial."""
-    lines = heading("task", "seed", "final greedy, on trial", "the course's", "final sampled, on trial", "the course's", "bar, on trial")
-    for lesson, task, entries, _ in tasks:
-        published = {e["seed"]: e for e in stored.get(lesson.name, []) if e["task"] == task}
-        for e in entries:
-            scores = [written(lesson, lesson.bar.score(run["final"][mode])) if run else "-"
-                      for mode in ("greedy", "sampled") for run in (e, published.get(e["seed"]))]
-            lines.append(cells(task, e["seed"], *scores, "met" if meets(lesson, e) else "missed"))
-    return "\n".join(lines) if tasks else "Nothing has been run with it yet."
-
-
 def how_far(lesson, begun):
     """Of runs that were stopped: where, and the last greedy evaluation; of those with fewer steps, what they ended at."""
     runs = []
