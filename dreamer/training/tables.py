@@ -68,8 +68,9 @@ def reference_row(task, algorithm, runs, bar):
 
 
 def spread(values, form=",.1f"):
-    """Mean [least to greatest], or the one value."""
-    return f"{values[0]:{form}}" if len(values) == 1 else f"{np.mean(values):{form}} [{min(values):{form}} to {max(values):{form}}]"
+    """Mean [least to greatest], or the mean alone where all are written alike."""
+    least, mean, most = (f"{value:{form}}" for value in (min(values), np.mean(values), max(values)))
+    return mean if least == most else f"{mean} [{least} to {most}]"
 
 
 def successes(tasks):
