@@ -5,8 +5,8 @@ Goal            Learn to tell a healthy run from a sick one. Eight numbers to se
                 learn, and the health panel (dreamer/visual/health.py) answers that part by part.
 Read before     Lessons 2 to 5. Needs Box2D: pip install "gymnasium[box2d]"; without it this lesson says so
                 in one sentence and stops, and all others work.
-Time            About 70 minutes per seed on one idle CPU core (estimated); 105 to 127 where two or three runs shared two
-                cores; 41 to 53 with --compile, one other run on the second core.
+Time            41 to 48 minutes per seed on one CPU core with --compile, another run on the second core; without it about 70
+                alone (estimated), and 105 to 127 where two or three runs shared two cores (measured with an earlier recipe).
 
 What you should see
     steps 1 to 1000       held random actions; the lander crashes, returns around -200

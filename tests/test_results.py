@@ -361,6 +361,7 @@ def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     without = {}
     for e in json.loads((ROOT / "assets" / "07_ablations.json").read_text(encoding="utf-8")):
+        assert e["values"]["return_floor"] == 1.0 and "were made with an earlier recipe of the course" in text
         without.setdefault((e["task"], e["without"]), {})[e["seed"]] = round(100 * e["greedy"])
     whole = {key: seeds for key, seeds in without.items() if key[1] == "nothing"}
     parts = {key: seeds for key, seeds in without.items() if key not in whole}

@@ -13,17 +13,20 @@ from .ablations import WITHOUT
 
 PARTS = ("nothing", *WITHOUT)
 COLUMNS = 4
+VALUES = ("entropy", "entropy_end", "return_floor", "beta_rew", "beta_repval", "late_hold")   # of a recipe; no part changes them
 STYLES = {"solid": "-", "dashed": "--", "dotted": ":"}      # of seeds 0, 1, 2, and again
 
 
 def publish(runs, assets, steps):
     """Keep the success rates of all runs below `runs` in `assets`/07_ablations.json, print a table and draw each task.
 
-    steps: dict of task to the steps of its runs; shorter and longer ones are named and left out. What is stored
-    already and has no run any more stays. Raises ConfigError if there is nothing to show.
+    steps: dict of task to the steps of its runs; shorter and longer ones are named and left out, and so are those of
+    another recipe than what is stored of their task. What is stored already and has no run any more stays.
+    Raises ConfigError if there is nothing to show.
     """
     path = assets / "07_ablations.json"
-    stored = {key(entry): entry for entry in [*read(path), *collect(runs, steps)]}
+    before = read(path)
+    stored = {key(entry): entry for entry in [*before, *alike(collect(runs, steps), before, path)]}
     entries = sorted(stored.values(), key=key)
     if not entries:
         raise ConfigError(f"--compare finds no finished run of this lesson in {paths.shown(runs)}; train one first")
@@ -45,12 +48,24 @@ def read(path):
     """The entries of 07_ablations.json, none if there is no such file. Raises ConfigError if it is damaged."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        list(map(key, entries))
+        for entry in entries:
+            key(entry), entry["values"]
         return entries
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError):
         raise ConfigError(f"{paths.shown(path)} is damaged; restore it or delete it") from None
+
+
+def alike(entries, before, path):
+    """Those of `entries` with the values of what is stored of their task, whose others would not compare like with like."""
+    values = {entry["task"]: entry["values"] for entry in before}
+    for found in entries:
+        if found["values"] == values.setdefault(found["task"], found["values"]):
+            yield found
+        else:
+            print(f"left out: {found['task']} without {found['without']}, seed {found['seed']}, is of another recipe than what "
+                  f"{paths.shown(path)} holds; move that file away to begin anew")
 
 
 def collect(runs, steps):
@@ -74,6 +89,7 @@ def entry(summary):
     curve = [[e["step"], share_above_0(e["greedy"]), share_above_0(e["sampled"])] for e in summary["evaluations"]]
     final = summary["final"]
     return {"task": summary["task"], "without": summary["without"], "seed": summary["seed"], "steps": summary["steps"],
+            "values": {name: summary["config"].get(name) for name in VALUES},
             "seconds": round(summary["seconds"]), "compiled": bool(summary["config"].get("compile")), "curve": curve,
             "chance": share_above_0(summary["random"]),
             "greedy": share_above_0(final["greedy"]), "sampled": share_above_0(final["sampled"]),
