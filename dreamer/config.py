@@ -89,7 +89,7 @@ class Config:
     hold: float = 4.0
     """mean number of steps for which a random prefill action is held (geometric)"""
     late_hold: int = 30
-    """steps for which the agent keeps each of its actions from step 500 of an episode on (0, paper: it never does)"""
+    """steps for which the agent keeps each of its actions from step 500 of an episode on (paper: 0, never)"""
     capacity: int = 200_000
     """rows of the replay buffer (paper: 5e6)"""
     standardize: bool = True

@@ -466,13 +466,14 @@ def test_runs_of_another_length_and_damaged_ones_are_named_and_left_out(tmp_path
     assert [e["greedy"] for e in json.loads((assets / "07_ablations.json").read_text())] == [0.9]
 
 
-def test_runs_of_another_recipe_than_the_stored_ones_are_named_and_left_out(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["entropy", "entropy_end", "return_floor", "beta_rew", "beta_repval", "late_hold"])
+def test_runs_of_another_recipe_than_the_stored_ones_are_named_and_left_out(name, tmp_path, capsys):
     """An agent of one recipe beside one that lacks a part of another would say nothing of that part."""
     runs, assets, whole = tmp_path / "runs", tmp_path / "assets", summary(0.9)
     write(runs / "a", whole)
     ablation_study.publish(runs, assets, {})
     other = summary(0.1, without="memory")
-    write(runs / "b", {**other, "config": {**other["config"], "return_floor": 7.0}})
+    write(runs / "b", {**other, "config": {**other["config"], name: 7.0}})
     write(runs / "c", summary(0.2, without="symlog"))
     capsys.readouterr()
     ablation_study.publish(runs, assets, {})
