@@ -19,7 +19,7 @@ Files written, in runs/CartPole-v1-SEED (or --output)
     metrics.jsonl         losses, returns and speed, one line every 250 steps
     checkpoint.pt         everything needed to go on after a stop: run the same command again
     summary.json          hyperparameters, versions, the return of every evaluation episode
-    curve.png             the evaluations, greedy and sampled, beside the bar
+and assets/curve_CartPole-v1-SEED.png (curve.png in --output): the evaluations, greedy and sampled, beside the bar
 
 Next            03_dreamer_pendulum.py: the same for continuous actions.
 

@@ -12,8 +12,8 @@ What you should see
     from step 4000        evaluations from -115 to -200, most around -150, about the best there is
 Solved means: the mean of 50 fresh greedy episodes at the end is at least -200.
 
-Files written, in runs/Pendulum-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png,
-as in lesson 2.
+Files written, in runs/Pendulum-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
+and assets/curve_Pendulum-v1-SEED.png (curve.png in --output), as in lesson 2.
 Next            04_visualize.py: look inside the agents that were trained so far.
 """
 

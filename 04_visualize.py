@@ -27,15 +27,15 @@ Try             python 04_visualize.py --env Pendulum-v1            one task onl
                 python 04_visualize.py --seed 1                     the run of seed 1, if you have trained it
 """
 
-import argparse
 import sys
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import torch
 
+from dreamer.config import Config
 from dreamer.training import paths
 from dreamer.training.checkpoint import CheckpointError
-from dreamer.training.cli import guarded
+from dreamer.training.cli import ask_tyro, guarded, read_flags
 from dreamer.training.envs import TaskError
 from dreamer.training.shipping import find_agent, load_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
@@ -43,25 +43,32 @@ from dreamer.visual import maps
 from dreamer.visual.look import CONTEXT, Look
 
 
-class Flags(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(f"{message} (--help lists all flags)")
+@dataclass(frozen=True)
+class Flags:
+    """Those of lesson 2 that mean something where nothing is trained, and one more."""
+    env: str = ""
+    """look at this task only"""
+    seed: int = 0
+    """whose run, and of the fresh episodes"""
+    output: str = ""
+    """folder of the pictures; empty: assets"""
+    shipped: bool = False
+    """the agent of the course, whatever there is in runs/"""
 
 
 def parse_flags(argv):
-    """Options env (None: all), seed and output. Raises ConfigError with one sentence."""
-    parser = Flags(description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--env", help="look at this task only")
-    parser.add_argument("--seed", type=int, default=0, help="whose run, and of the fresh episodes")
-    parser.add_argument("--shipped", action="store_true", help="the agent of the course, whatever there is in runs/")
-    parser.add_argument("--output", type=Path, default=paths.ROOT / "assets", help="folder of the pictures")
-    options = parser.parse_args(argv)
-    if options.env not in (None, *maps.TASKS):
-        raise ConfigError(f"--env must be one of {', '.join(maps.TASKS)}, not {options.env}"
-                          f"{suggestion(options.env, maps.TASKS)}")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must be 0 or more, not {options.seed}")
-    return options
+    """The Flags of a command line. Raises ConfigError with one sentence."""
+    takes = [field.name for field in fields(Flags)]
+    for name, _ in read_flags(argv, (Flags, Config)):
+        if name.rstrip("_").removeprefix("no_") not in takes:
+            raise ConfigError(f"--{name.replace('_', '-')} is for training, and this lesson trains nothing: it takes "
+                              f"{', '.join(f'--{known}' for known in takes)}")
+    flags = ask_tyro(Flags(), argv, __doc__, "04_visualize.py")
+    if flags.env not in ("", *maps.TASKS):
+        raise ConfigError(f"--env must be one of {', '.join(maps.TASKS)}, not {flags.env}{suggestion(flags.env, maps.TASKS)}")
+    if flags.seed < 0:
+        raise ConfigError(f"--seed must be 0 or more, not {flags.seed}")
+    return flags
 
 
 def look(env_id, seed, folder, course=False):
@@ -85,12 +92,12 @@ def look(env_id, seed, folder, course=False):
 
 
 def work(argv, runs):
-    options = parse_flags(argv)
+    flags = parse_flags(argv)
     torch.set_num_threads(1)
     drawn = 0
-    for env_id in [options.env] if options.env else maps.TASKS:
+    for env_id in [flags.env] if flags.env else maps.TASKS:
         try:
-            look(env_id, options.seed, options.output, options.shipped)
+            look(env_id, flags.seed, paths.pictures(flags.output), flags.shipped)
             drawn += 1
         except (CheckpointError, TaskError) as error:
             print(f"{env_id} is skipped: {error}")

@@ -14,8 +14,8 @@ What you should see (seed 0)
     from step 3000        evaluations from -118 to -77: the acrobot swings up in some 80 steps in the end
 Solved means: the mean of 50 fresh greedy episodes at the end is at least -100.
 
-Files written, in runs/Acrobot-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png,
-as in lesson 2.
+Files written, in runs/Acrobot-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,
+and assets/curve_Acrobot-v1-SEED.png (curve.png in --output), as in lesson 2.
 Next            06_dreamer_lunar_lander.py: many rewards at once, contacts, and how to see that a run is healthy.
 """
 

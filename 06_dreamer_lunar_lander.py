@@ -17,9 +17,9 @@ What you should see
 Solved means: the mean of 50 fresh greedy episodes at the end is at least 200: 215, 259 and 219 with three seeds.
 What it took to switch the engines off is a story of its own (LOG.md, notebook 6).
 
-Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, curve.png, as in
-lesson 2; and assets/06_health_panel.png (with --output there, too), a checkup of the trained agent, if it was trained
-on this task.
+Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, and
+assets/curve_LunarLander-v3-SEED.png (curve.png in --output), as in lesson 2; and assets/06_health_panel.png (with
+--output there, too), a checkup of the trained agent, if it was trained on this task.
 Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
 Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
 """
@@ -57,7 +57,7 @@ def work(argv, runs):
         torch.set_num_threads(1)
         return draw_panel(shipped(DEFAULTS.env), None, "the shipped agent", pictures)       # its metrics.jsonl is not shipped
     run = cli.start(config, argv, runs)
-    cli.train(run, BAR if config.env == DEFAULTS.env else None)
+    cli.train(run, BAR if config.env == DEFAULTS.env else None, paths.curve(config.output, run.folder))
     if config.env == DEFAULTS.env:
         draw_panel(run.folder / "checkpoint.pt", run.folder / "metrics.jsonl", f"seed {config.seed}", pictures)
 

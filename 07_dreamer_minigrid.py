@@ -30,8 +30,8 @@ Solved means, of 100 fresh episodes at the end, greedy and sampled alike: succes
 (DoorKey-5x5) and 30 % (FourRooms).
 
 Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, curve.png, as in lesson 2; and of a dream beside the truth assets/07_dream_TASK.gif and assets/07_dream_TASK.png
-(with --output there, too).
+summary.json, as in lesson 2; assets/curve_RUN.png, and of a dream beside the truth assets/07_dream_TASK.gif and
+assets/07_dream_TASK.png (with --output there, too; the curve as curve.png).
 --compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 
@@ -110,12 +110,12 @@ def folder_of(config, without, several):
 
 def learn(config, without, folder, pictures, argv, runs):
     """One run: train, report, draw into the folder `pictures`, and add chance and the best play to its summary."""
-    whole = without == "nothing"
+    whole, curve = without == "nothing", paths.curve(config.output, folder)
     config = replace(config if whole else ablations.configure(config, without), output=str(folder))
     run = cli.start(config, argv, runs)
     with nullcontext() if whole else ablations.remove(without, run.learner):
         summary = run.train()
-        cli.report(summary, run.folder, BAR.get(config.env) if whole else None, success=True)
+        cli.report(summary, run.folder, BAR.get(config.env) if whole else None, curve, success=True)
         if whole and config.env.removesuffix("-pixels") in TASKS:
             picture(run.learner.average.cpu(), config, pictures)
     summary |= {"without": without, **ends_of_the_scale(config)}

@@ -27,8 +27,9 @@ Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 fr
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, curve.png, as in lesson 2; and a dream beside the truth, assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with
---output there, too; after --max-steps the dream of the agent so far). --dream draws that of the shipped agent, --dream --proprio that of the other.
+summary.json, and assets/curve_TASK-SEED.png (curve.png in --output), as in lesson 2; and a dream beside the truth,
+assets/08_dream_TASK.gif and assets/08_dream_TASK.png (with --output there, too; after --max-steps the dream of the agent
+so far). --dream draws that of the shipped agent, --dream --proprio that of the other.
 Next            Your own task from pictures: any other of the suite by --env cheetah_run, or a Gymnasium task in
                 gymnasium.wrappers.ResizeObservation.
 
@@ -99,7 +100,7 @@ def work(argv, runs):
         return picture(*load_agent(shipped(config.env)), paths.pictures(config.output))
     run = cli.start(config, argv, runs, (pause_after(own.max_steps),) if own.max_steps else ())
     try:
-        cli.train(run, BAR.get(config.env))
+        cli.train(run, BAR.get(config.env), paths.curve(config.output, run.folder))
     except Paused:
         print(f"stopped at step {run.step:,} of {config.steps:,}, as --max-steps says; to go on from there:\n"
               f"  {cli.again(argv, run)}")

@@ -45,12 +45,13 @@ def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys
     assert module.main([*SMALL, "--seed", "3"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "runs" / f"{LESSONS[name]}-3"
     assert re.search(rf"bar (not )?met: +mean of 1 fresh greedy episodes -?\d+\.\d, wanted {module.BAR.final:g}", out)
-    assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png"}
+    assert {file.name for file in folder.iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json"}
     assert json.loads((folder / "summary.json").read_text())["task"] == LESSONS[name] == module.DEFAULTS.env
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2 and [bar for _, bar in drawn] == [module.BAR]
     assert load_agent(folder / "checkpoint.pt")[1].env == LESSONS[name]
-    panel = tmp_path / "assets" / "06_health_panel.png"
-    assert panel.exists() == name.startswith("06") == ("06_health_panel.png" in out)
+    panel = {"06_health_panel.png"} if name.startswith("06") else set()
+    assert {file.name for file in (tmp_path / "assets").iterdir()} == {f"curve_{LESSONS[name]}-3.png", *panel}
+    assert f"checkpoint.pt and assets/curve_{LESSONS[name]}-3.png\n" in out and bool(panel) == ("06_health_panel.png" in out)
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -63,7 +64,8 @@ def test_the_header_says_what_the_lesson_does(name):
     assert solved and [float(x) for x in solved.groups()] == [module.DEFAULTS.final_episodes, module.BAR.final]
     for file in ("metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png", "runs/" + LESSONS[name]):
         assert file in module.__doc__
-    assert re.findall(r"assets/\S+\.png", module.__doc__) == (["assets/06_health_panel.png"] if name.startswith("06") else [])
+    assert re.findall(r"assets/\S+\.png", module.__doc__) == [f"assets/curve_{LESSONS[name]}-SEED.png"] + [
+        "assets/06_health_panel.png"] * name.startswith("06")
 
 
 def test_the_bars_of_the_course():
@@ -72,7 +74,8 @@ def test_the_bars_of_the_course():
 
 def test_the_panel_is_for_the_task_of_lesson_6_only(tmp_path, capsys):
     assert load_lesson("06_dreamer_lunar_lander").main([*SMALL, "--env", "toys:ToyCounter-v0", "--output", "here"]) == 0
-    assert (tmp_path / "here" / "summary.json").exists() and not (tmp_path / "assets").exists()
+    assert {file.name for file in (tmp_path / "here").iterdir()} == {"metrics.jsonl", "checkpoint.pt", "summary.json", "curve.png"}
+    assert not (tmp_path / "assets").exists()
     out = capsys.readouterr().out
     assert "panel" not in out and "bar" not in out          # another task has no bar here, and no panel
 

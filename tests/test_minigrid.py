@@ -296,7 +296,8 @@ def test_the_lesson_trains_compares_and_draws(lesson, tmp_path, capsys, monkeypa
     assert all(len(s["random"]) == 3 and s["optimal"] == [pytest.approx(0.955)] * 2 for s in found.values())
     assert lesson.main(["--compare"]) == 0
     assert {path.name for path in (tmp_path / "assets").iterdir()} == {
-        f"07_dream_{EMPTY}.gif", f"07_dream_{EMPTY}.png", "07_ablations.json", f"07_ablations_{EMPTY}.png"}
+        f"07_dream_{EMPTY}.gif", f"07_dream_{EMPTY}.png", "07_ablations.json", f"07_ablations_{EMPTY}.png",
+        f"curve_{EMPTY}-0.png", f"curve_{EMPTY}-without-memory-0.png"}
 
 
 def test_pictures_have_the_budget_of_their_task_and_other_tasks_are_refused(lesson, capsys):
@@ -338,6 +339,7 @@ def test_several_runs_share_an_output_folder_and_no_part_is_taken_for_a_whole(le
     assert lesson.main([*SMALL, "--env", EMPTY, "--without", "each", "--output", "all", "--seed", "4"]) == 0
     folders = {path.name for path in (tmp_path / "all").iterdir()}
     assert folders == {f"{EMPTY}-without-{part}-4" for part in ("memory", "free-nats")}
+    assert all((tmp_path / "all" / name / "curve.png").exists() for name in folders)
     capsys.readouterr()
     folder = f"all/{EMPTY}-without-memory-4"
     assert lesson.main([*SMALL, "--env", EMPTY, "--output", folder, "--seed", "4"]) == 1

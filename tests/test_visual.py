@@ -493,7 +493,8 @@ def test_without_pygame_all_but_the_moving_picture_is_drawn(lesson, monkeypatch,
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--sede", "1"], "unrecognized arguments: --sede 1"), (["--env", "Cartpole-v1"], "did you mean CartPole-v1?"),
+    (["--sede", "1"], "unknown flag --sede; did you mean --seed?"), (["--steps", "9"], "--steps is for training, and this lesson"),
+    (["--no-resume"], "--no-resume is for training"), (["CartPole-v1"], "unexpected word"), (["--env", "Cartpole-v1"], "did you mean CartPole-v1?"),
     (["--seed", "-1"], "--seed must be 0 or more"), (["--seed", "one"], "--seed"), (["--env"], "--env")])
 def test_wrong_flags_are_refused_in_one_line(lesson, flags, words, capsys):
     assert lesson.main(flags) == 2

@@ -375,7 +375,7 @@ def lesson(tiny_size, tmp_path, monkeypatch):
 
 @needs_suite
 def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys, screen):
-    flags = [*SMALL, "--proprio", "--steps", "700", "--eval-every", "1000", "--checkpoint-every", "100"]
+    flags = [*SMALL, "--proprio", "--steps", "700", "--eval-every", "600", "--checkpoint-every", "100"]
     assert lesson.main([*flags, "--max-steps", "400"]) == 0
     out = capsys.readouterr().out
     assert "stopped at step 500 of 700" in out and "--max-steps 400" in out
@@ -388,7 +388,7 @@ def test_the_lesson_trains_a_little_at_a_time_and_draws(lesson, tmp_path, capsys
     summary = json.loads((tmp_path / "runs" / f"{PROPRIO}-0" / "summary.json").read_text())
     assert summary["steps"] == 700 and summary["config"]["env"] == PROPRIO
     pictures = {path.name for path in (tmp_path / "assets").iterdir()}
-    assert pictures == {f"08_dream_{PROPRIO}.gif", f"08_dream_{PROPRIO}.png"}
+    assert pictures == {f"08_dream_{PROPRIO}.gif", f"08_dream_{PROPRIO}.png", f"curve_{PROPRIO}-0.png"}
 
 
 def test_the_dream_is_written_into_the_folder_that_is_asked_for(lesson, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from .envs import TaskError
 from .evaluate import decimals
 from .loop import Run
 from .memory import out_of_memory
-from .paths import shown
+from .paths import curve, shown
 from .records import DivergenceError
 from .validate import ConfigError, brief, flag, suggestion, validate
 
@@ -166,15 +166,16 @@ def run_lesson(defaults, bar=None, argv=None, about=""):
     """
     def work(argv, runs):
         config = parse_flags(defaults, argv, about)
-        train(start(config, argv, runs), bar if config.env == defaults.env else None)
+        run = start(config, argv, runs)
+        train(run, bar if config.env == defaults.env else None, curve(config.output, run.folder))
     return guarded(work, argv)
 
 
-def train(run, bar=None):
-    """The whole of a run, reported."""
+def train(run, bar=None, picture=None):
+    """The whole of a run, reported; see `report`."""
     if run.config.steps <= run.config.prefill:
         print(f"note: all {run.config.steps} steps are random prefill, nothing will be learned")
-    report(run.train(), run.folder, bar)
+    report(run.train(), run.folder, bar, picture)
 
 
 def start(config, argv, runs, watchers=()):
@@ -243,8 +244,9 @@ def interrupted(run, argv):
     return INTERRUPTED
 
 
-def report(summary, folder, bar=None, success=False):
-    """Print scores, the bar and the files of a finished run, and draw its curve. success: the shares of returns above 0, too."""
+def report(summary, folder, bar=None, picture=None, success=False):
+    """Print scores, the bar and the files of a finished run, and draw its curve into the file `picture` (None: curve.png in
+    its folder). success: the shares of returns above 0, too."""
     print(f"\n{summary['task']}, seed {summary['seed']}: {summary['steps']} steps, {summary['updates']} updates, "
           f"{summary['seconds'] / 60:.1f} minutes\n\n   step   greedy  sampled   (mean returns)"
           + "   greedy  sampled   (success)" * success)
@@ -260,5 +262,7 @@ def report(summary, folder, bar=None, success=False):
         print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)
     from ..visual.curves import own         # here: --help need not wait for matplotlib
     if figure := own(summary, bar):
-        figure.savefig(folder / "curve.png", dpi=110)
-    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt{', curve.png' * bool(figure)}")
+        picture = picture or folder / "curve.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(picture, dpi=110)
+    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt{f' and {shown(picture)}' if figure else ''}")

@@ -20,6 +20,11 @@ def pictures(output):
     return Path(output) if output else ROOT / "assets"
 
 
+def curve(output, folder):
+    """Where a lesson draws the evaluations of its run: assets/curve_NAME.png for runs/NAME, or curve.png in what --output names."""
+    return folder / "curve.png" if output else pictures(output) / f"curve_{folder.name}.png"
+
+
 def shown(path):
     """`path` as a reader wants to see it: relative to the current folder if it lies in there."""
     path = Path(path).absolute()
