@@ -32,7 +32,8 @@ Try             python 02_dreamer_cartpole.py --seed 1
 import sys
 
 from dreamer.config import Config
-from dreamer.training.cli import Bar, run_lesson
+from dreamer.training.bar import Bar
+from dreamer.training.cli import run_lesson
 
 DEFAULTS = Config(env="CartPole-v1", steps=8000, eval_every=1000)
 BAR = Bar(final=475, window=465, at=(5000, 6000, 7000, 8000))

@@ -20,7 +20,8 @@ Next            04_visualize.py: look inside the agents that were trained so far
 import sys
 
 from dreamer.config import Config
-from dreamer.training.cli import Bar, run_lesson
+from dreamer.training.bar import Bar
+from dreamer.training.cli import run_lesson
 
 DEFAULTS = Config(env="Pendulum-v1", steps=10_000, eval_every=1000, final_episodes=50)
 BAR = Bar(final=-200)

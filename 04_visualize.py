@@ -35,8 +35,9 @@ import torch
 from dreamer.config import Config
 from dreamer.training import paths
 from dreamer.training.checkpoint import CheckpointError
-from dreamer.training.cli import ask_tyro, guarded, read_flags
+from dreamer.training.cli import guarded
 from dreamer.training.envs import TaskError
+from dreamer.training.flags import ask_tyro, read_flags
 from dreamer.training.shipping import find_agent, load_agent, shipped
 from dreamer.training.validate import ConfigError, suggestion
 from dreamer.visual import maps

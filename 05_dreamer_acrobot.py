@@ -22,7 +22,8 @@ Next            06_dreamer_lunar_lander.py: many rewards at once, contacts, and 
 import sys
 
 from dreamer.config import Config
-from dreamer.training.cli import Bar, run_lesson
+from dreamer.training.bar import Bar
+from dreamer.training.cli import run_lesson
 
 DEFAULTS = Config(env="Acrobot-v1", steps=12_000, eval_every=1000, final_episodes=50)
 BAR = Bar(final=-100)

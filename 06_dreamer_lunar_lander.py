@@ -32,7 +32,7 @@ import torch
 from dreamer.config import Config
 from dreamer.tools import lesson_flags
 from dreamer.training import cli, paths
-from dreamer.training.cli import Bar
+from dreamer.training.bar import Bar
 from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import load_agent, shipped
 from dreamer.visual import health

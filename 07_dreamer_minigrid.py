@@ -55,7 +55,7 @@ from dreamer.config import Config
 from dreamer.distributions import Draw
 from dreamer.tools import ablations, ablation_study, grid_play, lesson_flags
 from dreamer.training import cli, paths
-from dreamer.training.cli import Bar
+from dreamer.training.bar import Bar, share_above_0
 from dreamer.training.loop import derived_seed
 from dreamer.training.records import write_summary
 from dreamer.training.shipping import load_agent, shipped
@@ -127,7 +127,7 @@ def ends_of_the_scale(config):
     random, final = (grid_play.episode_seeds(derived_seed(config.seed, number), count)
                      for number, count in ((5, RANDOM), (2, config.final_episodes)))
     chance, best = grid_play.random_returns(config.env, random), grid_play.optimal_returns(config.env, final)
-    print(f"random actions: success in {100 * cli.share_above_0(chance):.1f} % of {RANDOM} episodes, mean return "
+    print(f"random actions: success in {100 * share_above_0(chance):.1f} % of {RANDOM} episodes, mean return "
           f"{np.mean(chance):.3f}; the best play, which knows the grid: mean return {np.mean(best):.3f}")
     return {"random": chance, "optimal": best}
 

@@ -49,11 +49,11 @@ from dreamer.distributions import Draw
 from dreamer.tools import lesson_flags
 from dreamer.tools.pause import Paused, pause_after
 from dreamer.training import cli, paths
-from dreamer.training.cli import Bar
+from dreamer.training.bar import Bar
 from dreamer.training.envs import TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import load_agent, shipped
-from dreamer.training.validate import ConfigError
+from dreamer.training.validate import ConfigError, validate
 from dreamer.visual import triptych
 from dreamer.visual.episodes import record
 from dreamer.visual.render import save_gif
@@ -89,7 +89,7 @@ def read(argv):
         raise ConfigError("--max-steps and --replay-capacity must be 0 or more")
     if own.replay_capacity and "capacity" in given:
         raise ConfigError("--replay-capacity and --capacity are the same; give one of them")
-    return own, cli.validate(replace(config, env=task, capacity=own.replay_capacity or config.capacity))
+    return own, validate(replace(config, env=task, capacity=own.replay_capacity or config.capacity))
 
 
 def work(argv, runs):

@@ -25,7 +25,7 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/recorded.py        CUDA: the kernels of an update, recorded and played back
   training/compiled.py        --compile: much of an update by way of torch.compile
   training/shipping.py        agents of runs, and the small ones that come with the course
-  training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, cli.py
+  training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, flags.py, bar.py, cli.py
   training/guard.py, workers.py, tasks.py             tasks that fail or hang; MiniGrid and the Control Suite
   training/experiments.py, results.py, tables.py      all runs of the README, and what is made of them
 

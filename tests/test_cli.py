@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from dreamer.config import OFFICIAL, Config
-from dreamer.training.cli import Bar, parse_flags, run_lesson
+from dreamer.training.bar import Bar
+from dreamer.training.cli import run_lesson
+from dreamer.training.flags import parse_flags
 from dreamer.training.loop import Run
 from toys import load_lesson, tiny
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from dreamer.config import OFFICIAL, SIZES, Config
 from dreamer.training import validate
-from dreamer.training.cli import guarded, parse_flags, run_lesson
+from dreamer.training.cli import guarded, run_lesson
+from dreamer.training.flags import parse_flags
 from dreamer.training.loop import Run
 from dreamer.training.records import DivergenceError
 from dreamer.training.validate import ConfigError, flag

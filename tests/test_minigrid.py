@@ -19,7 +19,7 @@ from dreamer.distributions import Draw
 from dreamer.tools import ablation_study, ablations, grid_play
 from dreamer.training import cli, envs, experiments, paths, results, tables
 from dreamer.training.checkpoint import CheckpointError
-from dreamer.training.cli import Bar
+from dreamer.training.bar import Bar, share_above_0
 from dreamer.training.envs import Environments, TaskError
 from dreamer.training.loop import derived_seed
 from dreamer.training.shipping import load_agent
@@ -159,7 +159,7 @@ def test_random_play_can_be_repeated_and_succeeds_now_and_then():
     seeds = grid_play.episode_seeds(0, 50)
     returns = grid_play.random_returns(EMPTY, seeds)
     assert returns[:5] == grid_play.random_returns(EMPTY, seeds[:5])
-    assert 0.15 < cli.share_above_0(returns) < 0.65         # 36 % of 200 episodes elsewhere
+    assert 0.15 < share_above_0(returns) < 0.65         # 36 % of 200 episodes elsewhere
     assert max(returns) < max(grid_play.optimal_returns(EMPTY, seeds[:1])) and min(returns) == 0
 
 

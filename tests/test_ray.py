@@ -29,7 +29,8 @@ sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import toys
 from dreamer.training import paths
-from dreamer.training.cli import Bar, run_lesson
+from dreamer.training.bar import Bar
+from dreamer.training.cli import run_lesson
 from dreamer.training.loop import Run
 
 paths.ROOT = Path(__file__).parent      # the course of this test, in the worker as well

@@ -10,7 +10,7 @@ import pytest
 import train_all
 from dreamer.config import Config
 from dreamer.training import checkpoint, experiments, results, tables
-from dreamer.training.cli import Bar
+from dreamer.training.bar import Bar
 from dreamer.visual import curves
 
 ROOT = Path(train_all.__file__).resolve().parent

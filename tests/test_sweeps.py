@@ -19,7 +19,7 @@ import json, sys
 from pathlib import Path
 if __name__ != "__main__":
     from dreamer.config import Config
-    from dreamer.training.cli import Bar
+    from dreamer.training.bar import Bar
     DEFAULTS, BAR = Config(env="CartPole-v1", steps=2000), Bar(final=475)
 else:
     words = sys.argv[1:]

@@ -23,7 +23,7 @@ from dreamer.tools.evaluate import EvaluateOptions
 from dreamer.tools.services import ServiceOptions
 from dreamer.tools.train import TrainOptions, read
 from dreamer.training import checkpoint, cli, envs
-from dreamer.training.cli import read_flags
+from dreamer.training.flags import read_flags
 from toys import TINY
 
 SMALL = ("--steps 60 --prefill 24 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 2 --stoch 4 --train-ratio 4 "

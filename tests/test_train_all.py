@@ -26,7 +26,7 @@ import json, os, sys, time
 from pathlib import Path
 if __name__ != "__main__":
     from dreamer.config import Config
-    from dreamer.training.cli import Bar
+    from dreamer.training.bar import Bar
     DEFAULTS, BAR = Config(env="CartPole-v1", steps=2000, eval_every=1000), Bar(final=475)
 else:
     flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -371,7 +371,7 @@ def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_n
         folder.mkdir(exist_ok=True)
         (folder / f"{task}.pt").write_bytes(b"")
         (course / f"{name or '04_visualize'}.py").write_text(
-            "import sys\nif __name__ != '__main__':\n    from dreamer.config import Config\n    from dreamer.training.cli import Bar\n"
+            "import sys\nif __name__ != '__main__':\n    from dreamer.config import Config\n    from dreamer.training.bar import Bar\n"
             f"    DEFAULTS, BAR, TASKS = Config(), {'0.3' if name.startswith('01') else 'Bar(final=0)'}, ('{task}', 'None-v0')\n"
             "else:\n    open('looked.txt', 'a').write(' '.join(sys.argv[1:]) + ';')")
     monkeypatch.setattr(experiments, "SEEDS", {**experiments.SEEDS, **dict.fromkeys(tasks, 1)})

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..training import checkpoint, paths
-from ..training.cli import share_above_0
+from ..training.bar import share_above_0
 from ..training.validate import ConfigError
 from .ablations import WITHOUT
 

@@ -27,9 +27,10 @@ import torch.distributed as dist
 from ..config import Config
 from ..training import checkpoint
 from ..training.checkpoint import CheckpointError
-from ..training.cli import guarded, parse_flags, report
+from ..training.cli import guarded, report
 from ..training.collect import CollectorError
 from ..training.envs import TaskError
+from ..training.flags import parse_flags
 from ..training.loop import Run, derived_seed, pick_device
 from ..training.paths import run_folder, shown
 from ..training.records import write_summary

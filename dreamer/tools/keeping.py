@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict
 
 from ..training import checkpoint
-from ..training.cli import mean
+from ..training.bar import mean
 
 NAME = re.compile(r"best-step(\d+)-score(-?\d+\.\d+)\.pt")
 

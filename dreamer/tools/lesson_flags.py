@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import OmitArgPrefixes
 
 from ..config import Config
-from ..training.cli import ask_tyro, read_flags, with_recipe
+from ..training.flags import ask_tyro, read_flags, with_recipe
 from ..training.validate import ConfigError, validate
 
 

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 
-from ..training.cli import ask_tyro, read_flags
+from ..training.flags import ask_tyro, read_flags
 from ..training.envs import TaskError
 from ..training.validate import ConfigError, flag
 

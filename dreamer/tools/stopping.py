@@ -2,7 +2,7 @@
 
 import math
 
-from ..training.cli import mean
+from ..training.bar import mean
 
 
 class Stopper:

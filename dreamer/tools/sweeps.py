@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ..config import Config
 from ..training import checkpoint, experiments
-from ..training.cli import check_text
+from ..training.flags import check_text
 from ..training.paths import run_folder
 from ..training.validate import ConfigError, flag, suggestion
 
@@ -112,7 +112,7 @@ def run(lesson, task, point, seed, folder, toy):
 # ------------------------------------------------------------------ what came of it
 
 def scores(job):
-    """Of a finished run: final greedy and sampled score (cli.Bar), or error relative to the better guess and None."""
+    """Of a finished run: final greedy and sampled score (bar.Bar), or error relative to the better guess and None."""
     summary = job.summary()
     if summary is None:
         return None, None

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from ..config import Config
 from ..training import checkpoint, cli
+from ..training.flags import ask_tyro, read_flags, with_recipe
 from ..training.paths import run_folder, shown
 from ..training.validate import ConfigError, validate
 from . import modes, yaml_config
@@ -44,15 +45,15 @@ class Flags:
 def read(argv):
     """Flags from a command line, argv[0] is the command; flags override the file, the file overrides the checkpoint's
     configuration. Raises ConfigError or CheckpointError."""
-    given = dict(cli.read_flags(argv[1:], (TrainOptions, ServiceOptions, Config)))
+    given = dict(read_flags(argv[1:], (TrainOptions, ServiceOptions, Config)))
     values = {}
     if given.get("checkpoint"):
         values |= {**modes.load(locate(given["checkpoint"]))["config"], "output": "", "resume": True}
     if given.get("config"):
         values |= yaml_config.read(given["config"])
-    defaults = cli.with_recipe(yaml_config.complete(values), given.get("recipe"))
+    defaults = with_recipe(yaml_config.complete(values), given.get("recipe"))
     flags = Flags(TrainOptions(), ServiceOptions(), defaults)
-    flags = cli.ask_tyro(flags, argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
+    flags = ask_tyro(flags, argv[1:], Flags.__doc__, f"python -m dreamer {argv[0]}")
     return check(replace(flags, config=validate(modes.fit(flags.tool.mode, flags.config))))
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from ..config import Config
 from ..training import checkpoint
-from ..training.cli import RECIPES
+from ..training.flags import RECIPES
 from ..training.validate import ConfigError, check_type, flag
 
 KINDS = {field.name: field.type for field in fields(Config)}

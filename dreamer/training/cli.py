@@ -1,161 +1,22 @@
-"""What every lesson script shares: flags, clear refusals, a run, a summary, and the lesson's bar."""
+"""What every lesson script shares: clear refusals, a run, its report, and the lesson's bar."""
 
-import contextlib
-import io
 import shlex
 import sys
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin
 
-import numpy as np
-import tyro
-
-from ..config import OFFICIAL, Config
+from .bar import mean, share_above_0
 from .checkpoint import CheckpointError
 from .envs import TaskError
 from .evaluate import decimals
+from .flags import parse_flags
 from .loop import Run
 from .memory import out_of_memory
 from .paths import curve, shown
 from .records import DivergenceError
-from .validate import ConfigError, brief, flag, suggestion, validate
+from .validate import ConfigError
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130      # exit codes
-RECIPES = {"official": OFFICIAL, "course": {name: getattr(Config(), name) for name in OFFICIAL}}
 
-
-@dataclass(frozen=True)
-class Bar:
-    """What counts as solved. `final`: least mean return of the fresh greedy episodes at the end;
-    `window`: least mean of the greedy evaluations at the steps `at`, all of them together. `success`, in place of both:
-    least share of the fresh episodes at the end, greedy and sampled alike, whose return is above 0."""
-    final: float | None = None
-    window: float | None = None
-    at: tuple = ()
-    success: float | None = None
-
-    @property
-    def least(self):
-        """The least score that counts as solved, see `score`."""
-        return self.final if self.success is None else self.success
-
-    def score(self, returns):
-        """What is judged of the returns of some episodes: their mean, or the share above 0."""
-        return mean(returns) if self.success is None else share_above_0(returns)
-
-    def weakest(self, final):
-        """The score that the end of a run is judged by: of greedy episodes; of success the weaker of both ways to act."""
-        return min(self.score(final[mode]) for mode in (["greedy"] if self.success is None else ["greedy", "sampled"]))
-
-    def check(self, summary):
-        """summary of a run -> list of (sentence, met?); met is None if there is nothing to judge."""
-        if self.success is not None:
-            shares = {mode: share_above_0(summary["final"][mode]) for mode in ("greedy", "sampled")}
-            return [(f"success in {share:.1%} of {len(summary['final'][mode])} fresh {mode} episodes, "
-                     f"wanted {self.success:.0%}", share >= self.success) for mode, share in shares.items()]
-        score = mean(summary["final"]["greedy"])
-        checks = [(f"mean of {len(summary['final']['greedy'])} fresh greedy episodes {score:.1f}, "
-                   f"wanted {self.final:g}", score >= self.final)]
-        if self.window is None:
-            return checks
-        envs, found = summary["config"]["envs"], []
-        for step in self.at:        # several environments may reach an evaluation a few steps late
-            found += [mean(e["greedy"]) for e in summary["evaluations"] if step <= e["step"] < step + envs]
-        at = ", ".join(map(str, self.at))
-        if len(found) < len(self.at):
-            return [*checks, (f"this run has no evaluations at steps {at}", None)]
-        return [*checks, (f"mean of the greedy evaluations at steps {at} {mean(found):.1f}, "
-                          f"wanted {self.window:g}", mean(found) >= self.window)]
-
-
-def mean(values):
-    return float(np.mean(values))
-
-
-def share_above_0(returns):
-    """What tasks with one reward at the end count as success."""
-    return mean(np.asarray(returns) > 0)
-
-
-# ------------------------------------------------------------------ flags
-
-def parse_flags(defaults, argv, about=""):
-    """Config from a command line. `--recipe` replaces the defaults before all other flags count.
-
-    Raises ConfigError with one sentence, or SystemExit(0) after --help.
-    """
-    given = dict(read_flags(argv))
-    return validate(ask_tyro(with_recipe(defaults, given.get("recipe")), argv, about, Path(sys.argv[0]).name))
-
-
-def with_recipe(config, wanted):
-    """`config` with all values in which the recipes differ, if it is of another recipe than the `wanted` one."""
-    return config if wanted in (None, config.recipe) else replace(config, **RECIPES[wanted])
-
-
-def ask_tyro(defaults, argv, about, program):
-    """An instance of the dataclass of `defaults` from flags that `read_flags` lets through, or all of --help."""
-    refusal = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(refusal):
-            return tyro.cli(type(defaults), prog=program, default=defaults, args=argv,
-                            description=about.strip().partition("\n")[0])
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ConfigError(f"cannot read the flags {brief(shlex.join(argv))}; --help lists them all") from None
-
-
-def read_flags(argv, classes=(Config,), word_for=None):
-    """Yield (field name, text or None) for each flag; raise ConfigError for the first that is wrong.
-
-    classes: the dataclasses whose fields are flags. word_for: the field that a first word without -- is for.
-    """
-    kinds = {field.name.rstrip("_"): field.type for kind in classes for field in fields(kind)}
-    words = list(argv)
-    while words:
-        if word_for and not words[0].startswith("-"):
-            yield word_for, words.pop(0)
-            word_for = None
-            continue
-        word, equals, value = words.pop(0).partition("=")
-        if word in ("-h", "--help"):
-            continue
-        name = word.removeprefix("--").replace("-", "_")
-        switch = kinds.get(name.removeprefix("no_")) is bool
-        if not word.startswith("--") or (name not in kinds and not switch):
-            known = [flag(k) for k in kinds]
-            kind = "unknown flag" if word.startswith("-") else "unexpected word"
-            raise ConfigError(f"{kind} {brief(word)}{suggestion(word.replace('_', '-'), known)} (--help lists all flags)")
-        if switch:
-            if equals:
-                raise ConfigError(f"{word} takes no value; write {flag(name.removeprefix('no_'))} "
-                                  f"or --no-{name.removeprefix('no_').replace('_', '-')}")
-            yield name, None
-            continue
-        if not equals:
-            if not words or words[0].startswith("--"):
-                raise ConfigError(f"{word} needs a value")
-            value = words.pop(0)
-        check_text(name, value, kinds[name])
-        yield name, value
-
-
-def check_text(name, text, kind):
-    """Raise ConfigError unless `text` can be read as what the field `name` holds."""
-    if get_origin(kind) is Literal and text not in get_args(kind):
-        raise ConfigError(f"{flag(name)} must be one of {', '.join(get_args(kind))}, not {brief(text)}"
-                          f"{suggestion(text, get_args(kind))}")
-    if kind in (int, float):
-        try:
-            kind(text)
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{flag(name)} must be {wanted}, not {brief(text)}") from None
-
-
-# ------------------------------------------------------------------ the whole of a lesson script
 
 def run_lesson(defaults, bar=None, argv=None, about=""):
     """Train as the command line says and print what came of it. Returns the exit code.

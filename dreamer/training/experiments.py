@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..config import Config
 from . import paths
-from .cli import parse_flags
+from .flags import parse_flags
 from .offline import random_only
 
 HERE = SCRIPTS = Path(__file__).resolve().parents[2]        # the folder of the package; that of the lessons' scripts
@@ -43,7 +43,7 @@ class Lesson:
     name: str               # 02_dreamer_cartpole
     defaults: Config
     tasks: tuple
-    bar: object             # cli.Bar, or a dict of them; without behaviour: largest error relative to the better guess
+    bar: object             # bar.Bar, or a dict of them; without behaviour: largest error relative to the better guess
     acts: bool              # False: only a world model is trained
     held_out: int           # episodes that a lesson without behaviour is measured on
     budgets: dict = field(default_factory=dict, compare=False)      # task: what it changes in the defaults

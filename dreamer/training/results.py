@@ -21,7 +21,7 @@ def entry(summary, command, bar=None, clock=(), score=np.mean):
     """What is kept of one finished run (its summary.json).
 
     bar: least score that counts as solved. clock: (step, seconds) pairs of the run, in order. score: what is
-    judged of the returns of an evaluation, as in `cli.Bar`.
+    judged of the returns of an evaluation, as in `bar.Bar`.
     """
     kept = {name: summary[name] for name in KEPT if name in summary}
     kept |= {"seconds": round(summary["seconds"]), **(summary.get("hardware") or hardware()), "command": command}
