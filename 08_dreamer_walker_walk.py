@@ -89,7 +89,10 @@ def read(argv):
         raise ConfigError("--max-steps and --replay-capacity must be 0 or more")
     if own.replay_capacity and "capacity" in given:
         raise ConfigError("--replay-capacity and --capacity are the same; give one of them")
-    return own, validate(replace(config, env=task, capacity=own.replay_capacity or config.capacity))
+    try:
+        return own, validate(replace(config, env=task, capacity=own.replay_capacity or config.capacity))
+    except ConfigError as error:            # in the words of the flag that was given
+        raise ConfigError(str(error).replace("--capacity", "--replay-capacity" if own.replay_capacity else "--capacity")) from None
 
 
 def work(argv, runs):

@@ -5,6 +5,7 @@
     python train_all.py --collect     # trains nothing: stores what is finished, and how far the others are
     python train_all.py --plots       # tables and curves again, from the stored results, and pictures of these lessons' shipped agents and models
     python train_all.py --quick       # the same in toy size, into runs/quick: does it work here?
+    python train_all.py 06 --compile  # each run with torch.compile, which pays for those of half an hour and more
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
     python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=1e-3,3e-3 --seeds 3
@@ -22,13 +23,12 @@ import contextlib
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from dreamer.tools import ray_runs, sweeps
+from dreamer.tools import ray_runs, redraw, sweeps
 from dreamer.tools.live import Lines, Screen
 from dreamer.training import checkpoint, experiments, results, shipping
 from dreamer.training.paths import shown
@@ -85,6 +85,7 @@ def read_options(argv):
     parser.add_argument("--collect", action="store_true", help="train nothing, store what there is")
     parser.add_argument("--plots", action="store_true", help="only write tables and pictures, of results.json, shipped agents and models")
     parser.add_argument("--quick", action="store_true", help="in toy size, one seed, into runs/quick")
+    parser.add_argument("--compile", action="store_true", help="train with --compile: faster, and another run of the same seed")
     sweep = parser.add_argument_group("sweeps")
     sweep.add_argument("--set", action="append", default=[], metavar="NAME=A,B", help="a hyperparameter and its values")
     sweep.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 of every combination (default: 1 seed)")
@@ -157,7 +158,7 @@ def run(options, jobs):
 def train(options):
     """Run what is missing, store and publish what is finished. Returns the exit code."""
     results.read(options.assets)                # if it is damaged, now is the time to say so
-    jobs, unreadable = experiments.plan(options.names, options.runs, options.quick)
+    jobs, unreadable = experiments.plan(options.names, options.runs, options.quick, options.compile)
     if not options.collect:
         run(options, jobs)
     before = results.read(options.assets)
@@ -169,7 +170,10 @@ def train(options):
         results.publish(options.assets)
     except experiments.LessonError as error:    # a lesson among the stored results or in the README's table of budgets
         unreadable["tables and pictures"] = str(error)
-    return max(report(jobs, unreadable, judge=not options.quick), look(new, options.assets))
+    code = report(jobs, unreadable, judge=not options.quick)
+    if options.quick:
+        return max(code, redraw.call("04_visualize.py", "--shipped", "--env", next(iter(maps.TASKS)), "--output", str(options.assets)))
+    return max(code, redraw.look(new, options.assets))
 
 
 def begun(jobs, unreadable):
@@ -187,7 +191,7 @@ def ship(jobs, assets, before, stored):
     """Copy the agents of seed 0 whose results are new into the assets. Returns (lesson, task) of each, and {what: reason} for what cannot be."""
     new_agents, failed = [], {}
     for job in jobs:
-        source, target = job.folder / "checkpoint.pt", place(job.lesson, job.task, assets)
+        source, target = job.folder / "checkpoint.pt", redraw.place(job.lesson, job.task, assets)
         old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
                     for kept in (before, stored))
         if job.seed or not job.summary() or not source.exists():
@@ -202,31 +206,6 @@ def ship(jobs, assets, before, stored):
         except checkpoint.CheckpointError as error:
             failed[f"the {'agent' if job.lesson.acts else 'model'} of {job.task}"] = str(error)
     return new_agents, failed
-
-
-def look(drawn, assets):
-    """Let the lessons draw the shipped agents and models of `drawn`, (lesson, task) of each. Returns 1 if one of them could not, else 0."""
-    if assets != ROOT / "assets":
-        return 0                        # agents elsewhere are not those that the lessons look at
-    commands = [(f"{name}.py", "--draw", "--env", task) for name, task in drawn if not experiments.load(name).acts]
-    tasks = [task for name, task in drawn if experiments.load(name).acts]
-    commands += [("04_visualize.py", "--shipped", "--env", task) for task in maps.TASKS if task in tasks]
-    commands += [("06_dreamer_lunar_lander.py", "--panel")] * ("LunarLander-v3" in tasks)
-    commands += [(f"{name}.py", "--dream", "--env", task) for name in experiments.SEEDS if name in experiments.IF_NAMED
-                 for task in experiments.load(name).tasks if task in tasks]
-    return int(any([subprocess.run([sys.executable, str(ROOT / script), *flags]).returncode for script, *flags in commands]))
-
-
-def place(lesson, task, assets):
-    """The file in `assets` for the agent of a lesson's task, or for its world model, where the lesson trains nothing else."""
-    usual = shipping.shipped(task) if lesson.acts else shipping.shipped_model(task)
-    return assets / usual.parent.name / usual.name
-
-
-def shipped_tasks(names, assets):
-    """(lesson, task) of all agents and models that are shipped of these lessons."""
-    return [(name, task) for name in names for task in experiments.load(name).tasks
-            if place(experiments.load(name), task, assets).exists()]
 
 
 def sweep(options):
@@ -254,14 +233,14 @@ def main(argv=None):
         if not results.read(options.assets):
             sys.exit(f"error: there is no {options.assets / 'results.json'}; run python train_all.py first")
         results.publish(options.assets)
-        return look(shipped_tasks(options.names, options.assets), options.assets)
+        return redraw.look(redraw.shipped_tasks(options.names, options.assets), options.assets)
     except (experiments.LessonError, ConfigError, ray_runs.ClusterError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot use {error.filename or options.assets}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("\nstopped; finished runs are kept, the others go on from their checkpoints:\n"
-              f"  {shlex.join(['python', 'train_all.py', *argv])}", file=sys.stderr)
+              f"  {shlex.join(['python', str(shown(ROOT / 'train_all.py')), *argv])}", file=sys.stderr)
         return 130
 
 

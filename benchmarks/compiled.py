@@ -48,6 +48,24 @@ def measure(config, pixels, turns, device, prepare):
             "fast_ms": statistics.median(t[1] for t in times), "ratio": statistics.median(a / b for a, b in times)}
 
 
+def faster(device, recorded=False, backend=None):
+    """What a run does to be fast, a function of its learner: --compile, and on CUDA the recording. recorded: that alone."""
+    def prepare(learner):
+        if not recorded:
+            compile_update(learner, sys.exit, backend=backend)
+        if device == "cuda":
+            record_gradient(learner, sys.exit)
+    return prepare
+
+
+def sentence(config, pixels, found, device, recorded):
+    """What `measure` found, in words."""
+    return (f"{device}, {torch.get_num_threads()} thread(s), size {config.size}, {config.batch_size} x {config.batch_length} "
+            f"{'pictures' if pixels else 'vectors'}: one update {found['plain_ms']:.0f} ms, "
+            f"{'recorded' if recorded else 'compiled'} {found['fast_ms']:.0f} ms ({1e3 / found['fast_ms']:.1f} a second): "
+            f"{found['ratio']:.2f} times as fast; its first three took {found['first_s']:.0f} s")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--turns", type=int, default=30, help="updates of each kind")
@@ -66,18 +84,13 @@ def main(arguments=None):
     config, device = replace(Config(), **toy if flags.tiny else asked), "cuda" if torch.cuda.is_available() else "cpu"
     if flags.recorded and device == "cpu":
         parser.error("--recorded is for CUDA, and there is none here")
-
-    def prepare(learner):
-        if not flags.recorded:
-            compile_update(learner, sys.exit, backend="eager" if flags.tiny else None)
-        if device == "cuda":
-            record_gradient(learner, sys.exit)
+    prepare = faster(device, flags.recorded, "eager" if flags.tiny else None)
     found = measure(config, flags.pixels, flags.turns, device, prepare)
-    print(f"{device}, {flags.threads} thread(s), size {config.size}, {config.batch_size} x {config.batch_length} "
-          f"{'pictures' if flags.pixels else 'vectors'}: one update {found['plain_ms']:.0f} ms, "
-          f"{'recorded' if flags.recorded else 'compiled'} {found['fast_ms']:.0f} ms ({1e3 / found['fast_ms']:.1f} a second): "
-          f"{found['ratio']:.2f} times as fast; its first three took {found['first_s']:.0f} s")
+    print(sentence(config, flags.pixels, found, device, flags.recorded))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; nothing is kept of what was not finished")

@@ -116,14 +116,15 @@ def main(argv=None):
         sys.exit("benchmarks/model_free.py needs Stable-Baselines3: pip install stable-baselines3")
     torch.set_num_threads(1)
     results.read(ASSETS)                # if it is damaged, now is the time to say so
-    entries = []
+    entries, jobs = [], [(*job, seed) for job in RUNS if job[1] in options.tasks for seed in range(options.seeds)]
     try:
-        for job in [job for job in RUNS if job[1] in options.tasks]:
-            for seed in range(options.seeds):
-                entries.append(run(*job, seed))
-                store(entries[-1:])
+        for job in jobs:
+            entries.append(run(*job))
+            store(entries[-1:])
     except KeyboardInterrupt:
-        print("\nstopped; finished runs are stored", file=sys.stderr)
+        left = sorted({task for _, task, *_ in jobs[len(entries):]})
+        print("\nstopped; finished runs are stored; for the others:\n"
+              f"  python benchmarks/model_free.py --tasks {' '.join(left)} --seeds {options.seeds}", file=sys.stderr)
         return 130
     if options.save:
         options.save.write_text(json.dumps(entries))

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # to run as 
 import dreamer  # noqa: F401 (before torch: it sets how long idle threads spin)
 import torch
 
+from benchmarks import compiled
 from benchmarks.pixels import pixels, sentence
 from benchmarks.products import Recipe, count, floor, gigaflop
 from dreamer.behavior.imagination import imagine
@@ -170,6 +171,18 @@ def sweep(config, field, values, times):
     return found
 
 
+def on_a_gpu(config, turns, say, device="cuda", backend=None):
+    """What a run on CUDA makes of an update with pictures, recorded or compiled, in turns with the one that starts kernel by kernel."""
+    found = {}
+    for name, shape in (("course", config), ("12m", replace(config, size="12m", batch_length=4 * config.batch_length))):
+        found[name] = {}
+        for way in ("recorded", "compiled"):
+            result = compiled.measure(shape, True, turns, device, compiled.faster(device, way == "recorded", backend))
+            found[name][way] = result
+            say(compiled.sentence(shape, True, result, device, way == "recorded"))
+    return found
+
+
 def measure(plan, recipes, sizes=("1m", "12m"), say=print):
     """Everything, said line by line and returned as one dictionary. recipes: name -> Config."""
     found = {"threads": torch.get_num_threads(), "torch": torch.__version__, "recipes": {}}
@@ -192,6 +205,8 @@ def measure(plan, recipes, sizes=("1m", "12m"), say=print):
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         found["pixels"][device] = pictures = pixels(course, plan.turns, device)
         say(f"course recipe, {sentence(pictures, device)}")
+    if torch.cuda.is_available():
+        found["on a GPU"] = on_a_gpu(course, plan.turns, say)
     grid = {"batch_size": [course.batch_size // 2, course.batch_size, course.batch_size * 2],
             "batch_length": [course.batch_length // 2, course.batch_length, course.batch_length * 2],
             "size": list(sizes)}
@@ -221,4 +236,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; nothing is kept of what was not finished")

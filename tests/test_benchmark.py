@@ -1,10 +1,11 @@
 """The benchmark runs and says what it promises; no time is judged here."""
 
 import json
+from types import SimpleNamespace
 
 import torch
 
-from benchmarks import pixels, throughput
+from benchmarks import compiled, pixels, throughput
 from benchmarks.products import Product, Recipe, count, gigaflop, layer
 from dreamer.config import OFFICIAL, Config
 
@@ -25,13 +26,31 @@ def test_the_convolutions_alone_are_those_of_the_networks(monkeypatch):
 
     def noted(x, weight, *arguments, **options):
         seen.append((weight.shape[1], weight.shape[0], x.shape[-1], x.requires_grad))
-        assert len(x) == 6
+        assert len(x) == 6 and x.is_contiguous(memory_format=torch.channels_last)
         return conv2d(x, weight, *arguments, **options)
     learner = pixels.Learner(pixels.ObservationSpec(image=3), pixels.ACTIONS, False, config)
     work = pixels.looking_and_painting(learner, *pixels.batch_of(config, "cpu"))
     monkeypatch.setattr(torch.nn.functional, "conv2d", noted)
     work()
     assert seen == pixels.shapes(config)
+
+
+def test_on_a_gpu_each_way_is_measured_beside_eager_in_both_sizes(monkeypatch):
+    said, prepared = [], []
+    monkeypatch.setattr(compiled, "measure", lambda *a: prepared.append(a) or {"plain_ms": 4.0, "fast_ms": 2.0, "ratio": 2.0, "first_s": 1.0})
+    found = throughput.on_a_gpu(Config(), 3, said.append, "cpu", "eager")
+    assert [(a[0].size, a[0].batch_size, a[0].batch_length, a[1:4]) for a in prepared] == [
+        (size, 16, length, (True, 3, "cpu")) for size, length in (("1m", 16), ("12m", 64)) for _ in range(2)]
+    assert {name: list(ways) for name, ways in found.items()} == {name: ["recorded", "compiled"] for name in ("course", "12m")}
+    assert [text.split(": one update 4 ms, ")[1].split()[0] for text in said] == ["recorded", "compiled"] * 2
+    learner = SimpleNamespace()
+    made = []
+    monkeypatch.setattr(compiled, "compile_update", lambda *a, backend: made.append(("compile", backend)))
+    monkeypatch.setattr(compiled, "record_gradient", lambda *a: made.append("record"))
+    for device, recorded in (("cpu", False), ("cuda", False), ("cuda", True)):
+        compiled.faster(device, recorded, "eager")(learner)
+        made.append("/")
+    assert made == [("compile", "eager"), "/", ("compile", "eager"), "record", "/", "record", "/"]
 
 
 def test_quick_benchmark_says_everything(tmp_path, capsys):

@@ -245,7 +245,7 @@ def test_stored_results_are_judged_by_success_and_stand_in_a_table_of_their_own(
     kept["final"]["sampled"] = [0.5, 0.7]
     text = tables.results([(lesson, DOORKEY, [kept], [])], {})
     assert f"| {DOORKEY} | 0 | 40 | 95% | 100% | 50% | 0.855 | 0.600 | 0.960 | 20 | 1.0 |" in text
-    assert tables.meets(lesson, kept) and tables.outcome(lesson, [kept]) == "1 of 1 seeds (2 not run yet), worst 95%"
+    assert tables.meets(lesson, kept) and tables.outcome(lesson, [kept]) == "1 of 1 seeds (2 not run yet), worst 95%; chance 50%"
     kept["final"]["sampled"][:10] = [0.0] * 10
     assert not tables.meets(lesson, kept) and "at least 90%" in tables.in_words(lesson)
     assert "|" in tables.results([(lesson, DOORKEY, [{**kept, "random": None, "optimal": None}], [])], {})

@@ -9,6 +9,8 @@ from benchmarks import model_free
 from dreamer.training import results
 
 
+REST = {"steps": 9, "seconds": 3, "curve": [], "final": {"greedy": [1.0]}}     # of an entry
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """Runs that are done at once, in the order in which they were made; stored in a folder of their own."""
@@ -16,7 +18,7 @@ def runs(tmp_path, monkeypatch):
 
     def run(lesson, task, algorithm, settings, envs, published, seed):
         made.append((task, algorithm, seed))
-        return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed}
+        return {"lesson": lesson, "task": task, "algorithm": algorithm, "seed": seed, **REST}
     monkeypatch.setitem(sys.modules, "stable_baselines3", ModuleType("stable_baselines3"))
     monkeypatch.setattr(model_free, "ASSETS", tmp_path)
     monkeypatch.setattr(model_free, "run", run)
@@ -29,13 +31,13 @@ def stored(folder):
 
 def test_entries_replace_those_of_the_same_run_and_no_others(runs, tmp_path):
     results.write(tmp_path / "results.json", {results.REFERENCES: [
-        {"lesson": "03_dreamer_pendulum", "task": "Pendulum-v1", "algorithm": "SAC", "seed": seed, "old": True} for seed in (0, 7)]})
+        {"lesson": "03_dreamer_pendulum", "task": "Pendulum-v1", "algorithm": "SAC", "seed": seed, "old": True, **REST} for seed in (0, 7)]})
     model_free.main(["--tasks", "Pendulum-v1", "--seeds", "2"])
     assert stored(tmp_path) == [("Pendulum-v1", "SAC", seed) for seed in (0, 1, 7)]
     assert [e.get("old", False) for e in results.read(tmp_path)[results.REFERENCES]] == [False, False, True]
 
 
-def test_what_is_finished_when_it_is_stopped_is_stored(runs, tmp_path, monkeypatch):
+def test_what_is_finished_when_it_is_stopped_is_stored(runs, tmp_path, monkeypatch, capsys):
     done = model_free.run
 
     def stop(*job):
@@ -43,7 +45,9 @@ def test_what_is_finished_when_it_is_stopped_is_stored(runs, tmp_path, monkeypat
             raise KeyboardInterrupt
         return done(*job)
     monkeypatch.setattr(model_free, "run", stop)
-    assert model_free.main(["--tasks", "CartPole-v1"]) == 130
+    assert model_free.main(["--tasks", "Acrobot-v1", "CartPole-v1", "--seeds", "4"]) == 130
+    assert capsys.readouterr().err.endswith("finished runs are stored; for the others:\n"
+                                            "  python benchmarks/model_free.py --tasks Acrobot-v1 CartPole-v1 --seeds 4\n")
     assert stored(tmp_path) == runs == [("CartPole-v1", "DQN", 0), ("CartPole-v1", "DQN", 1)]
 
 

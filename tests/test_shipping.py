@@ -1,15 +1,18 @@
 """Agents are found, shipped small, and loaded as they were; the world model can be trained alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from dreamer.distributions import Draw
 from dreamer.training import checkpoint, paths
 from dreamer.training.loop import Run
 from dreamer.training.offline import train_world_model
-from dreamer.training.shipping import find_agent, load_agent, ship, shipped
+from dreamer.training.shipping import find_agent, load_agent, ship, shipped, shipped_model
 from toys import tiny
 
 
@@ -61,8 +64,9 @@ def test_a_run_goes_before_what_is_shipped(run):
 
 
 def test_a_missing_agent_says_what_makes_one():
-    with pytest.raises(checkpoint.CheckpointError, match="no trained agent for ToyX.*train_all.py"):
-        find_agent("ToyX")
+    for env_id, script in (("ToyX", "02_dreamer_cartpole.py --env ToyX"), ("Acrobot-v1", "05_dreamer_acrobot.py")):
+        with pytest.raises(checkpoint.CheckpointError, match=f"no trained agent for {env_id}.*; python {script} --seed 3 makes one"):
+            find_agent(env_id, 3)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -110,5 +114,20 @@ def test_a_killed_world_model_run_resumes_exactly(monkeypatch):
 
 
 def test_an_agent_that_is_not_there_is_missed_with_what_makes_it():
-    with pytest.raises(checkpoint.CheckpointError, match="there is no agent at assets/checkpoints/CartPole-v1.pt; git restores.*train_all.py"):
-        load_agent(shipped("CartPole-v1"))
+    for path, lesson in ((shipped("CartPole-v1"), "02"), (shipped_model("CartPole-v1"), "01"), (shipped("MiniGrid-FourRooms-v0"), "07")):
+        with pytest.raises(checkpoint.CheckpointError) as told:
+            load_agent(path)
+        assert str(told.value) == (f"there is no agent at assets/{path.parent.name}/{path.name}; git restores it, and "
+                                   f"python train_all.py {lesson} trains and ships it anew")
+    for path, end in ((shipped("LunarLander-v3-restless"), "restless.pt; if it came with the course, git restores it"),
+                      (Path("elsewhere.pt"), "there is no agent at elsewhere.pt")):
+        with pytest.raises(checkpoint.CheckpointError, match=end + "$"):
+            load_agent(path)
+
+
+def test_a_notebook_shows_the_sentence_alone():
+    shell = InteractiveShell.instance()
+    with capture_output() as shown:
+        shell.run_cell("from dreamer.training.shipping import load_agent, shipped\nload_agent(shipped('Pendulum-v1'))")
+    assert shown.stdout.strip() == ("CheckpointError: there is no agent at assets/checkpoints/Pendulum-v1.pt; git restores it, and "
+                                    "python train_all.py 03 trains and ships it anew")

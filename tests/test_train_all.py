@@ -93,6 +93,8 @@ def test_a_compiled_run_is_a_run_of_the_experiment_and_its_command_says_so(cours
     commands = {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]}
     assert commands == {0: "python 02_dreamer_cartpole.py --seed 0 --threads 1",
                         1: "python 02_dreamer_cartpole.py --seed 1 --threads 1 --compile"}
+    assert run("02", "--collect", "--compile") == 0         # what was made without it is finished, too, and stays what it is
+    assert {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]} == commands
 
 
 def test_everything_runs_and_is_stored_and_published(course, capsys):
@@ -158,6 +160,10 @@ def test_ctrl_c_ends_all_runs_and_says_how_to_go_on(course, capsys, monkeypatch)
     assert run("02") == 130
     assert all(job.process.poll() is not None and job.state == "stopped" for job in begun)
     assert "python train_all.py 02 --jobs 2" in capsys.readouterr().err and not (course / "assets").exists()
+    (course / "elsewhere").mkdir()
+    monkeypatch.chdir(course / "elsewhere")
+    assert run("02") == 130
+    assert f"python {course / 'train_all.py'} 02 --jobs 2" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -182,7 +188,8 @@ def test_a_terminated_program_leaves_no_run_behind(course):
 # ------------------------------------------------------------------ stored results
 
 def test_results_of_what_was_not_run_are_kept(course):
-    others = {"03_dreamer_pendulum": [{"task": "Pendulum-v1", "seed": 7, "kept": True}],
+    others = {"03_dreamer_pendulum": [{"task": "Pendulum-v1", "seed": 7, "steps": 9, "seconds": 3, "curve": {"greedy": []}, "config": {"eval_episodes": 1},
+                                       "final": {"greedy": [1.0], "sampled": [1.0]}, "kept": True}],
               "references": [{"task": "CartPole-v1", "seed": 0, "algorithm": "PPO", "lesson": "02_dreamer_cartpole", "steps": 9,
                               "final": {"greedy": [1.0]}, "curve": [[9, 1.0]], "seconds": 3}]}
     results.write(course / "assets" / "results.json", others)
@@ -363,7 +370,7 @@ def test_an_agent_and_a_model_of_one_task_that_cannot_be_shipped_are_both_named(
     assert "failed: the agent of CartPole-v1:" in said and "failed: the model of CartPole-v1:" in said
 
 
-def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_no_name(course, monkeypatch):
+def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_no_name(course, monkeypatch, capsys):
     run()
     tasks = {"01_world_model_demo": "CartPole-v1", "06_dreamer_lunar_lander": "LunarLander-v3", "07_dreamer_minigrid": "Some-v0"}
     for name, task in {**tasks, "": "Pendulum-v1"}.items():
@@ -376,7 +383,11 @@ def test_plots_let_each_lesson_draw_its_shipped_agents_if_it_is_named_or_needs_n
             "else:\n    open('looked.txt', 'a').write(' '.join(sys.argv[1:]) + ';')")
     monkeypatch.setattr(experiments, "SEEDS", {**experiments.SEEDS, **dict.fromkeys(tasks, 1)})
     looked = course / "looked.txt"
+    capsys.readouterr()
     assert run("--plots") == 0
+    said = capsys.readouterr().out
+    assert "01_world_model_demo, None-v0: assets/world_models/None-v0.pt is missing, its pictures stay as they are" in said
+    assert said.count("is missing") == 3 and "Some-v0" not in said          # CartPole's agent, and None-v0 of lessons 1 and 6
     drawn = "--draw --env CartPole-v1;--shipped --env Pendulum-v1;--shipped --env LunarLander-v3;--panel;"
     assert looked.read_text() == drawn              # the model of lesson 1's CartPole, and no agent of it: none is shipped
     looked.write_text("")
@@ -428,6 +439,9 @@ def test_only_seed_0_in_its_own_folder_draws_into_the_assets(name, tmp_path):
     for folder, toy in ((paths.ROOT / "runs", False), (paths.ROOT / "runs", True), (paths.ROOT / "runs" / "quick", True), (tmp_path, False)):
         jobs, unreadable = experiments.plan([name], folder, toy)
         assert jobs and not unreadable
+        for plain, compiled in zip(jobs, experiments.plan([name], folder, toy, compiled=True)[0]):
+            assert [word for word in compiled.script() if word != "--compile"] == plain.script() and "--compile" in compiled.script()
+            assert compiled.command() == plain.command() and compiled.state == plain.state
         for job in jobs:
             own = job.seed == 0 and folder.name == "runs" and not toy
             assert ("--output" not in job.script()) == own
@@ -513,6 +527,13 @@ def test_quick_runs_a_real_lesson_and_touches_nothing_of_the_course(tmp_path, ca
     assert entry["updates"] == experiments.plan(["02_dreamer_cartpole"], tmp_path, toy=True)[0][0].updates > 0
     assert (tmp_path / "assets" / "02_learning_curve.png").exists() and lesson.defaults.steps == 8000
     assert "toy size, not judged" in capsys.readouterr().out
+    assert (tmp_path / "assets" / "04_fan_CartPole-v1.png").exists()
+
+
+def test_quick_fails_where_lesson_4_does(course, capsys):
+    (course / "04_visualize.py").write_text("raise SystemExit(1)")
+    assert run("--quick", "02") == 1
+    assert "failed: 04_visualize.py --shipped --env CartPole-v1 --output" in capsys.readouterr().out
 
 
 def test_the_table_fits_a_terminal_of_80_columns_and_success_has_three_decimals(tmp_path):

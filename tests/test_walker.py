@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from dreamer.agent import Agent
 from dreamer.config import SIZES, Config
@@ -244,12 +244,16 @@ def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
     (Box(0, 255, (3, 210, 160), np.uint8), ("channels first",)),
     (Box(0, 255, (9, 84, 96), np.uint8), ("channels first",)),
     (Box(0, 255, (2, 3, 64, 64), np.uint8), ("a stack of pictures with the channels not last",)),
-    (Box(0, 1, (32, 32), np.float32), ("an image of dtype float32",)),
+    (Box(0, 1, (32, 32), np.float32), ("an image of dtype float32 and shape (32, 32);",)),
+    (Dict(eye=Box(0, 255, (96, 96, 3), np.uint8)), ("observation 'eye' is an image", "TransformObservation, with cv2.resize(obs['eye'], (64, 64))")),
+    (Dict(eye=Box(0, 255, (64, 64), np.uint8)), ("TransformObservation, with obs['eye'][..., None]",)),
+    (Dict(eye=Box(0, 255, (3, 64, 64), np.uint8)), ("TransformObservation, with obs['eye'].transpose(1, 2, 0)",)),
+    (Dict(eye=Box(0, 255, (64, 64, 3), np.float32)), ("dtype float32;", "with obs['eye'].astype(np.uint8)")),
     (Box(0, 255, (84, 84), np.uint8), ("(84, 84), without channels", "ResizeObservation(env, (64, 64))")),
     (Box(0, 255, (4, 64, 64, 3), np.uint8), ("a stack of pictures", "np.concatenate(obs, -1)")),
     (Box(0, 1, (64, 64), np.float32), ("dtype float32", "uint8 (0 to 255)")),
     (Box(0, 255, (64, 64), np.uint8), ("(64, 64), without channels", "ReshapeObservation")),
-    (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32", "uint8 (0 to 255)"))])
+    (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32;", "uint8 (0 to 255)", "with (255 * obs).astype(np.uint8)"))])
 def test_pictures_of_another_kind_are_named_with_the_wrapper_that_helps(space, texts):
     message = refusal(observation_spec, space)
     assert "supported is" in message and all(text in message for text in texts)
@@ -264,10 +268,10 @@ def test_wrappers_that_the_messages_name_do_help():
             self.observation_space = Box(0, 255, shape, np.uint8)
     spaces = [ReshapeObservation(Odd((64, 64)), (64, 64, 1)).observation_space]
     for shape, change in (((3, 64, 64), lambda obs: obs.transpose(1, 2, 0)), ((64, 3, 64), lambda obs: obs.transpose(0, 2, 1)),
-                          ((4, 64, 64, 3), lambda obs: np.concatenate(obs, -1))):
+                          ((4, 64, 64, 3), lambda obs: np.concatenate(obs, -1)), ((64, 64), lambda obs: obs[..., None])):
         whole = Box(0, 255, change(np.zeros(shape)).shape, np.uint8)
         spaces.append(TransformObservation(Odd(shape), change, whole).observation_space)
-    assert [observation_spec(space).image for space in spaces] == [1, 3, 3, 12]
+    assert [observation_spec(space).image for space in spaces] == [1, 3, 3, 12, 1]
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 2, 2, 2), (31, 31)])
@@ -432,7 +436,7 @@ def test_flags_say_what_is_seen_and_kept(lesson):
 
 
 @pytest.mark.parametrize("flags, text", [
-    ("--max-steps -1", "0 or more"), ("--replay-capacity 9", "use at least"), ("--propio", "did you mean --proprio?"),
+    ("--max-steps -1", "0 or more"), ("--replay-capacity 9", "--replay-capacity 9 is too small"), ("--propio", "did you mean --proprio?"),
     ("--replay-capacity 5000 --capacity 4000", "give one of them"), ("--max-steps many", "a whole number")])
 def test_wrong_flags_give_one_line_and_exit_code_2(flags, text, lesson, capsys):
     assert lesson.main(flags.split()) == 2

@@ -15,6 +15,7 @@ from ..config import Config
 from ..training import experiments
 from ..training.loop import Run, pick_device
 from ..training.records import versions
+from ..training.tasks import seen_as_pictures
 from .options import read
 from .tricks import all_findings
 
@@ -90,11 +91,11 @@ def speed():
             continue
         for config in (lesson.of(task).defaults for task in lesson.tasks):
             alike = all(getattr(config, field) == getattr(Config, field) for field in SHAPES)
-            most = "" if lesson.acts else "at most "        # there is no dream to pay for
+            most = "at most " * (not lesson.acts) + "far more than " * seen_as_pictures(config.env)     # no dream to pay for; convolutions
             took = f"{most}{lesson.updates(config) * rate / 60:.0f}" if alike else "not known"
             minutes.append(f"{lesson.number} {config.env} {took}")
     lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (CartPole, one thread, in {SECONDS} seconds)",
-             textwrap.fill("minutes for one seed of each lesson, evaluations not counted (pictures take longer): "
+             textwrap.fill("minutes for one seed of each lesson, evaluations not counted: "
                            + ", ".join(minutes), WIDTH, subsequent_indent="  ")]
     if pick_device("auto") == "cpu" and worked < BUSY * rate:
         lines.append(f"other work keeps this machine busy: alone, {worked / rate:.2f} of these times would do")

@@ -21,6 +21,10 @@ START = len(MAGIC) + DIGEST + 1             # where the payload begins
 class CheckpointError(Exception):
     """A checkpoint cannot be used; the message says why."""
 
+    def _render_traceback_(self):
+        """What a notebook shows: the message alone."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DamagedError(CheckpointError):
     """A file is not what was once written."""

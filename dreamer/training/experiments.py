@@ -98,6 +98,7 @@ class Job:
     name: str = ""                  # what the live table calls it; empty: the lesson's name
     state: str = "waiting"          # running, done, failed, stopped
     note: str = ""                  # why it failed
+    compiled: bool = False          # to be trained with --compile
     process: subprocess.Popen = field(default=None, repr=False)
 
     def __post_init__(self):
@@ -136,7 +137,7 @@ class Job:
     def script(self):
         """The script and its flags, a list of texts. Only a whole run of seed 0 in its own folder draws into assets/."""
         own = self.seed == 0 and not self.flags and self.folder.parent == paths.ROOT / "runs"
-        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--output", str(self.folder)] * (not own)]
+        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--compile"] * self.compiled, *["--output", str(self.folder)] * (not own)]
 
     def start(self, launch):
         try:
@@ -167,7 +168,7 @@ def last_line(path):
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def plan(names, runs, toy=False):
+def plan(names, runs, toy=False, compiled=False):
     """All runs of the experiments `names`: list of Job, and a dict of name to reason for what cannot be read."""
     jobs, unreadable = [], {}
     for name in names:
@@ -179,7 +180,7 @@ def plan(names, runs, toy=False):
         for task in lesson.tasks:
             for seed in range(1 if toy else SEEDS[name]):
                 folder = runs.absolute() / (("" if lesson.acts else f"{lesson.number}-") + paths.run_folder(task, seed).name)
-                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else []))
+                jobs.append(Job(lesson.of(task), task, seed, folder, TOY if toy else [], compiled=compiled))
     for job in jobs:
         job.state = "done" if job.summary() else "waiting"
     return jobs, unreadable

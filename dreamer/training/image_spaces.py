@@ -7,7 +7,8 @@ from ..world_model.encoder import IMAGE_SIZE
 from .guard import TaskError, named
 
 SMALLEST = 32       # sides of a picture: a smaller one is the number of its channels, two-dimensional floats are none
-RESIZE = f"gymnasium.wrappers.ResizeObservation(env, ({IMAGE_SIZE}, {IMAGE_SIZE})), which needs pip install opencv-python"
+WHOLE = (IMAGE_SIZE, IMAGE_SIZE)
+RESIZE = f"gymnasium.wrappers.ResizeObservation(env, {WHOLE}), which needs pip install opencv-python"
 TRANSFORM = "gymnasium.wrappers.TransformObservation"
 
 
@@ -21,28 +22,32 @@ def is_image(space):
 
 def check_image(key, space):
     """Channels of an image space; raises TaskError unless it is 64 x 64 uint8 with the channels last."""
-    if trouble := trouble_with(space):
+    if trouble := trouble_with(space, key):
         problem, wrapper = trouble
         raise TaskError(f"{named(key)} is an image of {problem}; supported is uint8 (0 to 255) of shape ({IMAGE_SIZE}, "
                         f"{IMAGE_SIZE}, channels): wrap the environment in {wrapper}")
     return space.shape[2]
 
 
-def trouble_with(space):
-    """What is wrong with an image space, and the wrapper that helps: two texts, or None."""
-    shape = space.shape
+def trouble_with(space, key=None):
+    """What is wrong with an image space, and the wrapper that helps: two texts, or None. key: of a dictionary, if it lies in one."""
+    shape, obs = space.shape, f"obs[{key!r}]" if key else "obs"
+    resize = f"{TRANSFORM}, with cv2.resize({obs}, {WHOLE}) of pip install opencv-python" if key else RESIZE
     if space.dtype != np.uint8:
-        return f"dtype {space.dtype}", TRANSFORM
+        whole = len(shape) == 3 and shape[:2] == WHOLE
+        return f"dtype {space.dtype}" + f" and shape {shape}" * (not whole), (
+            f"{TRANSFORM}, with {f'(255 * {obs})' if np.max(space.high) == 1 else obs}.astype(np.uint8)")
     if len(shape) == 4 and shape[-1] == min(shape[1:]):
-        return f"shape {shape}, a stack of pictures", f"{TRANSFORM}, with np.concatenate(obs, -1): their channels side by side"
+        return f"shape {shape}, a stack of pictures", f"{TRANSFORM}, with np.concatenate({obs}, -1): their channels side by side"
     if len(shape) == 4:
         return f"shape {shape}, a stack of pictures with the channels not last", f"{TRANSFORM}, with the channels of all of them last"
     if len(shape) == 2:
         return f"shape {shape}, without channels", (
-            f"gymnasium.wrappers.ReshapeObservation(env, {(*shape, 1)})" if shape == (IMAGE_SIZE, IMAGE_SIZE) else RESIZE)
+            resize if shape != WHOLE else f"{TRANSFORM}, with {obs}[..., None]" if key
+            else f"gymnasium.wrappers.ReshapeObservation(env, {(*shape, 1)})")
     channels = int(np.argmin(shape[::-1]))          # counted from the end; the last of equal sides
     others = np.delete(shape, 2 - channels)
     if channels and (others[0] == others[1] or min(shape) < SMALLEST):
         where, order = {2: ("first", (1, 2, 0)), 1: ("in the middle", (0, 2, 1))}[channels]
-        return f"shape {shape}, with the channels {where}", f"{TRANSFORM}, with obs.transpose{order}"
-    return None if shape[:2] == (IMAGE_SIZE, IMAGE_SIZE) else (f"shape {shape}", RESIZE)
+        return f"shape {shape}, with the channels {where}", f"{TRANSFORM}, with {obs}.transpose{order}"
+    return None if shape[:2] == WHOLE else (f"shape {shape}", resize)

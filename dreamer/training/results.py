@@ -10,9 +10,14 @@ from . import checkpoint, experiments, tables
 from .records import hardware
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
-UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps
+UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps;
+                                # "earlier" in one of them: made with an earlier recipe of the course, and kept until there is a newer one
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
         "versions")             # of summary.json
+
+ALWAYS = {"task", "seed", "steps", "seconds"}
+NEEDED = {"": ALWAYS | {"curve", "final", "config"}, "errors": ALWAYS | {"ratio"}, REFERENCES: ALWAYS | {"algorithm", "lesson", "curve", "final"},
+          UNFINISHED: ALWAYS | {"lesson", "curve", "config"}}       # what an entry of each kind cannot be without
 
 
 # ------------------------------------------------------------------ storing
@@ -107,8 +112,10 @@ def read(assets):
     path = Path(assets) / "results.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if not all("task" in e and "seed" in e for entries in stored.values() for e in entries):
-            raise ValueError("an entry without task or seed")
+        for name, entries in stored.items():
+            for e in entries:
+                if missing := NEEDED[name if name in NEEDED else "errors" if "errors" in e else ""] - set(e):
+                    raise ValueError(f"an entry of {name} without {min(missing)}")
         return stored
     except FileNotFoundError:
         return {}

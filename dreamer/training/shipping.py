@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from . import checkpoint, paths
+from . import checkpoint, experiments, paths
 from ..agent import Agent
 from ..config import Config
 from .envs import Environments
@@ -27,11 +27,31 @@ def ship(source, target):
     checkpoint.save(target, {"config": config, "average": weights, "updates": saved["updates"]})
 
 
+def maker(path):
+    """The lesson whose run of seed 0 is shipped at `path`; None if there is none."""
+    for name in experiments.SEEDS:
+        try:
+            lesson = experiments.load(name)
+        except experiments.LessonError:
+            continue
+        if path in [(shipped if lesson.acts else shipped_model)(task) for task in lesson.tasks]:
+            return name
+    return None
+
+
+def remedy(path):
+    """What brings back an agent that is missing: the end of a sentence."""
+    if path.parent.parent != paths.ROOT / "assets":
+        return ""
+    lesson = maker(path)
+    return (f"; git restores it, and python train_all.py {lesson[:2]} trains and ships it anew" if lesson
+            else "; if it came with the course, git restores it")
+
+
 def load_agent(path):
     """The averaged agent of a checkpoint, of a run or shipped, and its Config. Raises CheckpointError, TaskError."""
     if not Path(path).exists():
-        raise checkpoint.CheckpointError(f"there is no agent at {paths.shown(path)}; git restores those of the course, and "
-                                         "python train_all.py, or the task's lesson, trains them anew")
+        raise checkpoint.CheckpointError(f"there is no agent at {paths.shown(path)}{remedy(Path(path))}")
     saved = checkpoint.load(path)
     try:
         for name in saved["average"]:
@@ -60,5 +80,7 @@ def find_agent(env_id, seed=0):
     for path in (own, checkpoint.previous(own), shipped(env_id)):
         if path.exists():
             return *load_agent(path), path
+    lesson = maker(shipped(env_id))
+    script = f"{lesson}.py" if lesson else f"02_dreamer_cartpole.py --env {env_id}"
     raise checkpoint.CheckpointError(f"there is no trained agent for {env_id}: neither {paths.shown(shipped(env_id))} nor a run of "
-                                     f"seed {seed} in runs/; python train_all.py makes them, or the lesson's own script")
+                                     f"seed {seed} in runs/; python {script} --seed {seed} makes one")

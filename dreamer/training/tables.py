@@ -51,9 +51,14 @@ def row(e, bar):
 
 
 def minutes_of(e):
-    """Of a run, and what made it faster: --compile, a GPU."""
-    faster = [*["compiled"] * ("--compile" in e.get("command", "")), *filter(None, [e.get("gpu")])]
-    return f"{e['seconds'] / 60:.1f}" + f" ({', '.join(faster)})" * bool(faster)
+    """Of a run, and what made it faster."""
+    return f"{e['seconds'] / 60:.1f}" + how_fast([e])
+
+
+def how_fast(entries):
+    """What made these runs faster than the plain command is: --compile, a GPU; empty, if nothing did."""
+    faster = dict.fromkeys(way for e in entries for way in ["compiled"] * ("--compile" in e.get("command", "")) + [e.get("gpu")] if way)
+    return f" ({', '.join(faster)})" * bool(faster)
 
 
 def reference_row(task, algorithm, runs, bar):
@@ -147,7 +152,7 @@ def lessons(tasks, stored, stopped=()):
         for task in whole.tasks:
             lesson = whole.of(task)
             done = reached.get((name, task)) or [e for e in stored.get(name, []) if e["task"] == task and "errors" in e]
-            minutes = spread([e["seconds"] / 60 for e in done], ".0f") if done else "-"
+            minutes = spread([e["seconds"] / 60 for e in done], ".0f") + how_fast(done) if done else "-"
             begun = far.get((name, task), [])
             lines.append(cells(f"`{name}.py`", book, task, f"{lesson.defaults.steps:,}", minutes, in_words(lesson),
                                outcome(lesson, done) if done else how_far(lesson, begun),
@@ -162,7 +167,8 @@ def how_far(lesson, begun):
         scores = [("at the end", lesson.bar.score(e["final"]["greedy"]))] if "final" in e else [
             (f"at {step:,}", score) for step, score in e["curve"]["greedy"][-1:]]
         runs.append(f"seed {e['seed']} {'planned with' if 'final' in e else 'stopped after'} {e['steps']:,} steps, "
-                    f"{e['seconds'] / 60:.0f} minutes" + f" on one {e.get('gpu')}" * ("gpu" in e)
+                    + "an earlier recipe, " * e.get("earlier", False)
+                    + f"{e['seconds'] / 60:.0f} minutes" + f" on one {e.get('gpu')}" * ("gpu" in e)
                     + "".join(f" ({written(lesson, score)} {when})" for when, score in scores))
     return "not run to the end: " + "; ".join(runs) if runs else "not run yet"
 
@@ -173,13 +179,15 @@ def written(lesson, score):
 
 
 def outcome(lesson, entries):
-    """How many seeds met the whole bar, and the worst final score (see Bar.weakest); and how many are still to be run, if any."""
+    """How many seeds met the whole bar, the worst final score (see Bar.weakest) and what random actions get, where that is known;
+    and how many seeds are still to be run, if any."""
     scores = [lesson.bar.weakest(e["final"]) if lesson.acts else e["ratio"] for e in entries]
     worst = written(lesson, min(scores)) if lesson.acts else f"{max(scores):.2f}"
     met = sum(meets(lesson, e) for e in entries)
     planned = experiments.SEEDS[lesson.name]
     missing = f" ({planned - len(entries)} not run yet)" if len(entries) < planned else ""
-    return f"{met} of {len(entries)} seeds{missing}, worst {worst}"
+    chance = [lesson.bar.score(e["random"]) for e in entries if e.get("random")]
+    return f"{met} of {len(entries)} seeds{missing}, worst {worst}" + (f"; chance {spread(chance, '.0%')}" if chance else "")
 
 
 def meets(lesson, e):

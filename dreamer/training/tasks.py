@@ -35,6 +35,12 @@ TRY_TO_DRAW = ("import mujoco; context = mujoco.GLContext(64, 64); context.make_
                "mujoco.MjrContext(mujoco.MjModel.from_xml_string('<mujoco/>'), mujoco.mjtFontScale.mjFONTSCALE_100)")
 
 
+def seen_as_pictures(env_id):
+    """Is it a name of this file for a task whose observations are pictures?"""
+    suite = SUITE.fullmatch(env_id)
+    return env_id.endswith("-pixels") or bool(suite) and not suite[2]
+
+
 def make(task, render_mode=None):
     """gym.make of an id or a spec; tasks of the two packages as the head of this file says. Raises TaskError."""
     env_id, how = getattr(task, "id", task), {"render_mode": render_mode} if render_mode else {}
