@@ -96,7 +96,7 @@ def speed():
             minutes.append(f"{lesson.number} {config.env} {took}")
     lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (CartPole, one thread, in {SECONDS} seconds)",
              textwrap.fill("minutes for one seed of each lesson, evaluations not counted: "
-                           + ", ".join(minutes), WIDTH, subsequent_indent="  ")]
+                           + ", ".join(minutes), WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
     if pick_device("auto") == "cpu" and worked < BUSY * rate:
         lines.append(f"other work keeps this machine busy: alone, {worked / rate:.2f} of these times would do")
     return lines
