@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_hold_the_panel_gives_one_line_and_exit_code_1(tmp_
     assert err.startswith("error: cannot use ") and err.count("\n") == 1
 
 
-def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
+def test_without_box2d_lesson_6_says_so_in_one_sentence(tmp_path, capsys, monkeypatch):
     def missing(env_id):
         raise gym.error.DependencyNotInstalled("Box2D is not installed, you can install it by run `pip install swig`")
     monkeypatch.setattr("dreamer.training.envs.gym.make", missing)
@@ -126,6 +126,7 @@ def test_without_box2d_lesson_6_says_so_in_one_sentence(capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert err.startswith("error: LunarLander-v3 needs a package that is not installed: Box2D") and err.count("\n") == 1
     assert "pip install 'gymnasium[box2d]'" in err and "panel" not in out
+    assert not list(tmp_path.iterdir())                     # and no folder of a run
 
 
 def test_help_of_lesson_6_trains_nothing_and_shows_the_panel(tmp_path, capsys, monkeypatch):

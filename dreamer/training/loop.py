@@ -61,10 +61,10 @@ class Run:
         self.config = replace(config, output=config.output or str(run_folder(config.env, config.seed)))
         self.folder = Path(self.config.output)
         self.checkpoint = self.folder / "checkpoint.pt"
-        self.prepare_folder()
         environments, collector = acting(config.collector)
         self.envs = environments(config.env, config.envs, config.seed, config.async_envs, config.env_timeout)
         validate_for(config, self.envs.spec)
+        self.prepare_folder()                   # only now: a task that cannot be played leaves no folder behind
         self.learner = Learner(self.envs.spec, self.envs.actions, self.envs.discrete, config, self.device)
         self.replay = self.make_replay()
         self.collector = collector(self.envs, self.replay, self.learner, config)
