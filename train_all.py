@@ -214,6 +214,8 @@ def sweep(options):
     name = sweeps.named(options.name, options.names if options.lessons else [], grid)
     folder = options.runs.absolute() / "sweeps" / name
     jobs, unreadable = sweeps.plan(options.names, folder, grid, options.seeds or 1, options.quick)
+    for job in jobs:
+        job.compiled = options.compile
     print(f"{len(jobs)} run{'s' * (len(jobs) != 1)}, {sum(job.state == 'done' for job in jobs)} of them done; writing to {shown(folder)}")
     if not options.collect:
         run(options, jobs)

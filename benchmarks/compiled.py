@@ -48,13 +48,16 @@ def measure(config, pixels, turns, device, prepare):
             "fast_ms": statistics.median(t[1] for t in times), "ratio": statistics.median(a / b for a, b in times)}
 
 
-def faster(device, recorded=False, backend=None):
-    """What a run does to be fast, a function of its learner: --compile, and on CUDA the recording. recorded: that alone."""
+def faster(device, recorded=False, backend=None, say=sys.exit):
+    """What a run does to be fast, a function of its learner: --compile, and on CUDA the recording. recorded: that alone.
+
+    say: gets the reason where it is not possible; by default that ends the program.
+    """
     def prepare(learner):
         if not recorded:
-            compile_update(learner, sys.exit, backend=backend)
+            compile_update(learner, say, backend=backend)
         if device == "cuda":
-            record_gradient(learner, sys.exit)
+            record_gradient(learner, say)
     return prepare
 
 

@@ -123,8 +123,9 @@ def main(argv=None):
             store(entries[-1:])
     except KeyboardInterrupt:
         left = sorted({task for _, task, *_ in jobs[len(entries):]})
-        print("\nstopped; finished runs are stored; for the others:\n"
-              f"  python benchmarks/model_free.py --tasks {' '.join(left)} --seeds {options.seeds}", file=sys.stderr)
+        print("\nstopped; finished runs are stored; for the others, each task from its first run on:\n"
+              f"  python benchmarks/model_free.py --tasks {' '.join(left)} --seeds {options.seeds}"
+              + f" --save {options.save}" * bool(options.save), file=sys.stderr)
         return 130
     if options.save:
         options.save.write_text(json.dumps(entries))

@@ -171,13 +171,17 @@ def sweep(config, field, values, times):
     return found
 
 
-def on_a_gpu(config, turns, say, device="cuda", backend=None):
-    """What a run on CUDA makes of an update with pictures, recorded or compiled, in turns with the one that starts kernel by kernel."""
+def on_a_gpu(config, sizes, turns, say, device="cuda", backend=None):
+    """What a run on CUDA makes of an update with pictures, recorded or compiled, in turns with the one that starts kernel by kernel.
+
+    Of a size but the first the sequences are four times as long. Where one way is not possible its reason is said, and both
+    sides of its turns are the same.
+    """
     found = {}
-    for name, shape in (("course", config), ("12m", replace(config, size="12m", batch_length=4 * config.batch_length))):
-        found[name] = {}
+    for name in sizes:
+        shape, found[name] = replace(config, size=name, batch_length=config.batch_length * (1 if name == sizes[0] else 4)), {}
         for way in ("recorded", "compiled"):
-            result = compiled.measure(shape, True, turns, device, compiled.faster(device, way == "recorded", backend))
+            result = compiled.measure(shape, True, turns, device, compiled.faster(device, way == "recorded", backend, say))
             found[name][way] = result
             say(compiled.sentence(shape, True, result, device, way == "recorded"))
     return found
@@ -206,7 +210,7 @@ def measure(plan, recipes, sizes=("1m", "12m"), say=print):
         found["pixels"][device] = pictures = pixels(course, plan.turns, device)
         say(f"course recipe, {sentence(pictures, device)}")
     if torch.cuda.is_available():
-        found["on a GPU"] = on_a_gpu(course, plan.turns, say)
+        found["on a GPU"] = on_a_gpu(course, sizes, plan.turns, say, backend="eager" if plan is TINY else None)
     grid = {"batch_size": [course.batch_size // 2, course.batch_size, course.batch_size * 2],
             "batch_length": [course.batch_length // 2, course.batch_length, course.batch_length * 2],
             "size": list(sizes)}

@@ -1,6 +1,7 @@
 """The benchmark runs and says what it promises; no time is judged here."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import torch
@@ -38,26 +39,29 @@ def test_the_convolutions_alone_are_those_of_the_networks(monkeypatch):
 def test_on_a_gpu_each_way_is_measured_beside_eager_in_both_sizes(monkeypatch):
     said, prepared = [], []
     monkeypatch.setattr(compiled, "measure", lambda *a: prepared.append(a) or {"plain_ms": 4.0, "fast_ms": 2.0, "ratio": 2.0, "first_s": 1.0})
-    found = throughput.on_a_gpu(Config(), 3, said.append, "cpu", "eager")
+    found = throughput.on_a_gpu(Config(), ("1m", "12m"), 3, said.append, "cpu", "eager")
     assert [(a[0].size, a[0].batch_size, a[0].batch_length, a[1:4]) for a in prepared] == [
         (size, 16, length, (True, 3, "cpu")) for size, length in (("1m", 16), ("12m", 64)) for _ in range(2)]
-    assert {name: list(ways) for name, ways in found.items()} == {name: ["recorded", "compiled"] for name in ("course", "12m")}
+    assert {name: list(ways) for name, ways in found.items()} == {name: ["recorded", "compiled"] for name in ("1m", "12m")}
     assert [text.split(": one update 4 ms, ")[1].split()[0] for text in said] == ["recorded", "compiled"] * 2
     learner = SimpleNamespace()
     made = []
-    monkeypatch.setattr(compiled, "compile_update", lambda *a, backend: made.append(("compile", backend)))
-    monkeypatch.setattr(compiled, "record_gradient", lambda *a: made.append("record"))
+    monkeypatch.setattr(compiled, "compile_update", lambda learner, say, backend: made.append(("compile", say, backend)))
+    monkeypatch.setattr(compiled, "record_gradient", lambda learner, say: made.append(("record", say)))
+    prepared[1][4](learner)                                 # what was to be measured second: it may fail, and the rest goes on
     for device, recorded in (("cpu", False), ("cuda", False), ("cuda", True)):
         compiled.faster(device, recorded, "eager")(learner)
         made.append("/")
-    assert made == [("compile", "eager"), "/", ("compile", "eager"), "record", "/", "record", "/"]
+    assert made == [("compile", said.append, "eager"), ("compile", sys.exit, "eager"), "/", ("compile", sys.exit, "eager"), ("record", sys.exit), "/",
+                    ("record", sys.exit), "/"]
 
 
 def test_quick_benchmark_says_everything(tmp_path, capsys):
     path = tmp_path / "numbers.json"
     throughput.main(["--quick", "--tiny", "--threads", "1", "--json", str(path)])
     found, said = json.loads(path.read_text()), capsys.readouterr().out
-    assert set(found) == {"threads", "torch", "recipes", "acting", "pixels", "sweep"}
+    assert set(found) - {"on a GPU"} == {"threads", "torch", "recipes", "acting", "pixels", "sweep"}
+    assert ("on a GPU" in found) == torch.cuda.is_available()
     for name in ("official", "course"):
         recipe = found["recipes"][name]
         assert set(recipe) == {"update_ms", "floor_ms", "ratio", "gflop", "steps_per_second", "parts_ms", "threads"}

@@ -155,6 +155,13 @@ def test_the_bar_is_judged_by_means():
     assert [met for _, met in Bar(final=-200).check(summary_with([-199.0, -201.0], []))] == [True]
 
 
+def test_a_curve_that_cannot_be_drawn_spoils_no_finished_run(tmp_path, capsys):
+    (tmp_path / "assets").write_text("in the way")
+    assert run_lesson(Config(), None, [*SMALL, "--env", "toys:ToyCounter-v0"]) == 0
+    out = capsys.readouterr().out
+    assert "checkpoint.pt\nno curve: cannot write assets/curve_toys-ToyCounter-v0-0.png: " in out and out.count("curve: ") == 1
+
+
 # ------------------------------------------------------------------ Ctrl-C
 
 def test_ctrl_c_explains_how_to_resume(capsys, monkeypatch):

@@ -51,7 +51,7 @@ def test_a_lesson_runs_writes_its_files_and_names_its_bar(name, tmp_path, capsys
     assert load_agent(folder / "checkpoint.pt")[1].env == LESSONS[name]
     panel = {"06_health_panel.png"} if name.startswith("06") else set()
     assert {file.name for file in (tmp_path / "assets").iterdir()} == {f"curve_{LESSONS[name]}-3.png", *panel}
-    assert f"checkpoint.pt and assets/curve_{LESSONS[name]}-3.png\n" in out and bool(panel) == ("06_health_panel.png" in out)
+    assert f"checkpoint.pt\ncurve: assets/curve_{LESSONS[name]}-3.png\n" in out and bool(panel) == ("06_health_panel.png" in out)
 
 
 @pytest.mark.parametrize("name", LESSONS)

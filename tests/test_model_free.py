@@ -46,7 +46,7 @@ def test_what_is_finished_when_it_is_stopped_is_stored(runs, tmp_path, monkeypat
         return done(*job)
     monkeypatch.setattr(model_free, "run", stop)
     assert model_free.main(["--tasks", "Acrobot-v1", "CartPole-v1", "--seeds", "4"]) == 130
-    assert capsys.readouterr().err.endswith("finished runs are stored; for the others:\n"
+    assert capsys.readouterr().err.endswith("for the others, each task from its first run on:\n"
                                             "  python benchmarks/model_free.py --tasks Acrobot-v1 CartPole-v1 --seeds 4\n")
     assert stored(tmp_path) == runs == [("CartPole-v1", "DQN", 0), ("CartPole-v1", "DQN", 1)]
 

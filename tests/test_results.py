@@ -245,7 +245,9 @@ def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
     assert "walker_walk" not in blocks["results"]
     axis = Figure().subplots()
     drawn, earlier = results.stopped(stored)
-    curves.draw(Figure().subplots(), *earlier)
+    beside = Figure().subplots()
+    curves.draw(beside, *earlier)
+    assert beside.get_lines()[0].get_label() == "seed 0, stopped,\nan earlier recipe"
     curves.draw(axis, *drawn)
     assert [line.get_label() for line in axis.get_lines()] == ["seed 0, stopped", "bar 800"]
     assert axis.get_xlim()[1] >= entry["config"]["steps"] > entry["steps"]      # room for what is still to come

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -64,7 +65,8 @@ def test_a_run_goes_before_what_is_shipped(run):
 
 
 def test_a_missing_agent_says_what_makes_one():
-    for env_id, script in (("ToyX", "02_dreamer_cartpole.py --env ToyX"), ("Acrobot-v1", "05_dreamer_acrobot.py")):
+    for env_id, script in (("ToyX", "02_dreamer_cartpole.py --env ToyX"), ("Acrobot-v1", "05_dreamer_acrobot.py"),
+                           ("walker_walk-proprio", "08_dreamer_walker_walk.py --env walker_walk-proprio")):
         with pytest.raises(checkpoint.CheckpointError, match=f"no trained agent for {env_id}.*; python {script} --seed 3 makes one"):
             find_agent(env_id, 3)
 
@@ -125,8 +127,10 @@ def test_an_agent_that_is_not_there_is_missed_with_what_makes_it():
             load_agent(path)
 
 
-def test_a_notebook_shows_the_sentence_alone():
-    shell = InteractiveShell.instance()
+def test_a_notebook_shows_the_sentence_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setattr(HistoryManager, "enabled", False)
+    shell = InteractiveShell()
     with capture_output() as shown:
         shell.run_cell("from dreamer.training.shipping import load_agent, shipped\nload_agent(shipped('Pendulum-v1'))")
     assert shown.stdout.strip() == ("CheckpointError: there is no agent at assets/checkpoints/Pendulum-v1.pt; git restores it, and "

@@ -97,6 +97,17 @@ def test_a_compiled_run_is_a_run_of_the_experiment_and_its_command_says_so(cours
     assert {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]} == commands
 
 
+def test_compile_reaches_every_run(course, monkeypatch):
+    for name in ("02_dreamer_cartpole", "03_dreamer_pendulum"):
+        write_lesson(course, name, "open(Path(__file__).parent / 'told.txt', 'a').write(' '.join(sys.argv[1:]) + ';')")
+    run("--compile")
+    told, swept = (course / "told.txt").read_text().split(";")[:-1], []
+    assert len(told) == 3 and all(words.endswith("--compile") for words in told)
+    monkeypatch.setattr(train_all, "run", lambda options, jobs: swept.extend(jobs))
+    run("--set", "lr=1e-3", "--compile")
+    assert len(swept) == 2 and all("--compile" in job.script() for job in swept)
+
+
 def test_everything_runs_and_is_stored_and_published(course, capsys):
     assert run() == 0
     said, kept = capsys.readouterr().out, stored(course)

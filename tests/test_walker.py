@@ -245,15 +245,18 @@ def test_a_choice_is_left_alone_and_so_are_other_systems(monkeypatch):
     (Box(0, 255, (9, 84, 96), np.uint8), ("channels first",)),
     (Box(0, 255, (2, 3, 64, 64), np.uint8), ("a stack of pictures with the channels not last",)),
     (Box(0, 1, (32, 32), np.float32), ("an image of dtype float32 and shape (32, 32);",)),
-    (Dict(eye=Box(0, 255, (96, 96, 3), np.uint8)), ("observation 'eye' is an image", "TransformObservation, with cv2.resize(obs['eye'], (64, 64))")),
-    (Dict(eye=Box(0, 255, (64, 64), np.uint8)), ("TransformObservation, with obs['eye'][..., None]",)),
-    (Dict(eye=Box(0, 255, (3, 64, 64), np.uint8)), ("TransformObservation, with obs['eye'].transpose(1, 2, 0)",)),
-    (Dict(eye=Box(0, 255, (64, 64, 3), np.float32)), ("dtype float32;", "with obs['eye'].astype(np.uint8)")),
+    (Dict(eye=Box(0, 255, (96, 96, 3), np.uint8)), ("observation 'eye' is an image", "lambda obs: {**obs, 'eye': cv2.resize(obs['eye'], (64, 64))", "opencv-python")),
+    (Dict(eye=Box(0, 255, (64, 64), np.uint8)), ("TransformObservation(env, lambda obs: {**obs, 'eye': obs['eye'][..., None]}, space)",)),
+    (Dict(eye=Box(0, 255, (3, 64, 64), np.uint8)), ("'eye': obs['eye'].transpose(1, 2, 0)}",)),
+    (Dict(eye=Box(0, 255, (64, 64, 3), np.float32)), ("dtype float32;", "'eye': obs['eye'].astype(np.uint8)}")),
+    (Box(-1, 1, (64, 64, 3), np.float32), ("lambda obs: (255 * (obs - -1) / 2).astype(np.uint8)",)),
+    (Box(0, 65535, (64, 64, 3), np.uint16), ("(255 * (obs - 0) / 65535).astype",)),
+    (Box(-np.inf, np.inf, (64, 64, 3), np.float32), ("(255 * (obs - low) / (high - low)).astype",)),
     (Box(0, 255, (84, 84), np.uint8), ("(84, 84), without channels", "ResizeObservation(env, (64, 64))")),
     (Box(0, 255, (4, 64, 64, 3), np.uint8), ("a stack of pictures", "np.concatenate(obs, -1)")),
     (Box(0, 1, (64, 64), np.float32), ("dtype float32", "uint8 (0 to 255)")),
     (Box(0, 255, (64, 64), np.uint8), ("(64, 64), without channels", "ReshapeObservation")),
-    (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32;", "uint8 (0 to 255)", "with (255 * obs).astype(np.uint8)"))])
+    (Box(0, 1, (64, 64, 3), np.float32), ("dtype float32;", "uint8 (0 to 255)", "lambda obs: (255 * obs).astype(np.uint8), space)"))])
 def test_pictures_of_another_kind_are_named_with_the_wrapper_that_helps(space, texts):
     message = refusal(observation_spec, space)
     assert "supported is" in message and all(text in message for text in texts)
@@ -272,6 +275,25 @@ def test_wrappers_that_the_messages_name_do_help():
         whole = Box(0, 255, change(np.zeros(shape)).shape, np.uint8)
         spaces.append(TransformObservation(Odd(shape), change, whole).observation_space)
     assert [observation_spec(space).image for space in spaces] == [1, 3, 3, 12, 1]
+
+
+@pytest.mark.parametrize("space", [
+    Dict(eye=Box(0, 255, (3, 64, 64), np.uint8)), Dict(eye=Box(0, 255, (64, 64), np.uint8)), Dict(eye=Box(-1, 1, (64, 64, 3), np.float32)),
+    Box(-1, 1, (64, 64, 3), np.float32), Box(0, 65535, (64, 64, 1), np.uint16), Box(0, 255, (2, 64, 64, 3), np.uint8)])
+def test_what_a_message_says_can_be_typed(space):
+    from gymnasium import Env, wrappers
+
+    class Odd(Env):
+        observation_space = space
+
+        def reset(self, **_):
+            return (space.sample(), {})
+    told = re.search(r"gymnasium\.wrappers\.(\w+\(env, .*\)), where", refusal(observation_spec, space))[1]
+    channels = {(3, 64, 64): 3, (64, 64): 1, (2, 64, 64, 3): 6}
+    shape = (space["eye"] if isinstance(space, Dict) else space).shape
+    picture = Box(0, 255, (64, 64, channels.get(shape, shape[-1])), np.uint8)
+    env = eval(f"wrappers.{told}", {"wrappers": wrappers, "np": np, "env": Odd(), "space": Dict(eye=picture) if isinstance(space, Dict) else picture})
+    assert env.observation_space.contains(env.reset()[0]) and observation_spec(env.observation_space).image == picture.shape[-1]
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 2, 2, 2), (31, 31)])

@@ -93,10 +93,11 @@ def speed():
             alike = all(getattr(config, field) == getattr(Config, field) for field in SHAPES)
             most = "at most " * (not lesson.acts) + "far more than " * seen_as_pictures(config.env)     # no dream to pay for; convolutions
             took = f"{most}{lesson.updates(config) * rate / 60:.0f}" if alike else "not known"
-            minutes.append(f"{lesson.number} {config.env} {took}")
+            minutes.append(f"{lesson.number}~{config.env} {took}")          # ~: no end of a line
+    listed = textwrap.fill("minutes for one seed of each lesson, evaluations not counted: " + ", ".join(minutes), WIDTH,
+                           subsequent_indent="  ", break_on_hyphens=False).replace("~", " ")
     lines = [f"one update, and acting for it: {1000 * rate:.0f} ms (CartPole, one thread, in {SECONDS} seconds)",
-             textwrap.fill("minutes for one seed of each lesson, evaluations not counted: "
-                           + ", ".join(minutes), WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
+             listed]
     if pick_device("auto") == "cpu" and worked < BUSY * rate:
         lines.append(f"other work keeps this machine busy: alone, {worked / rate:.2f} of these times would do")
     return lines

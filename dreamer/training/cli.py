@@ -121,9 +121,13 @@ def report(summary, folder, bar=None, picture=None, success=False):
     print()
     for sentence, met in bar.check(summary) if bar else ():
         print({True: "bar met:     ", False: "bar not met: ", None: "not judged:  "}[met] + sentence)
+    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt")
     from ..visual.curves import own         # here: --help need not wait for matplotlib
     if figure := own(summary, bar):
         picture = picture or folder / "curve.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(picture, dpi=110)
-    print(f"files: {shown(folder)}/summary.json, metrics.jsonl, checkpoint.pt{f' and {shown(picture)}' if figure else ''}")
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(picture, dpi=110)
+            print(f"curve: {shown(picture)}")
+        except OSError as error:            # the run is whole all the same
+            print(f"no curve: cannot write {shown(picture)}: {error.strerror or error}")

@@ -137,7 +137,7 @@ class Job:
     def script(self):
         """The script and its flags, a list of texts. Only a whole run of seed 0 in its own folder draws into assets/."""
         own = self.seed == 0 and not self.flags and self.folder.parent == paths.ROOT / "runs"
-        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--compile"] * self.compiled, *["--output", str(self.folder)] * (not own)]
+        return [str(SCRIPTS / f"{self.lesson.name}.py"), *self.arguments(), *["--output", str(self.folder)] * (not own), *["--compile"] * self.compiled]
 
     def start(self, launch):
         try:

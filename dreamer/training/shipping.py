@@ -81,6 +81,7 @@ def find_agent(env_id, seed=0):
         if path.exists():
             return *load_agent(path), path
     lesson = maker(shipped(env_id))
-    script = f"{lesson}.py" if lesson else f"02_dreamer_cartpole.py --env {env_id}"
+    several = not lesson or len(experiments.load(lesson).tasks) > 1
+    script = f"{lesson or '02_dreamer_cartpole'}.py" + f" --env {env_id}" * several
     raise checkpoint.CheckpointError(f"there is no trained agent for {env_id}: neither {paths.shown(shipped(env_id))} nor a run of "
                                      f"seed {seed} in runs/; python {script} --seed {seed} makes one")
