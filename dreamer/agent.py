@@ -67,7 +67,10 @@ class Agent(nn.Module):
         return sum(self.scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
 
     def dream(self, model, starts, alive, draw, entropy=None):
-        """Losses of actor and critic, (H, N) each, in dreams from replayed states, Eq. 5 to 7."""
+        """Dreams from the replayed states with indices `starts` (N,), Eq. 5 to 7: losses of actor and critic, returns, (H, N) each, metrics.
+
+        alive: 1 or 0 for each start, (N,); None lets the continue head say it.
+        """
         config, rssm = self.config, self.world_model.rssm
         entropy = config.entropy if entropy is None else entropy
         deter, stoch = (model[k].detach().flatten(0, 1)[starts] for k in ("deter", "stoch"))

@@ -1,4 +1,7 @@
-"""Every hyperparameter, once: name, value, and the name it has in the paper or the official code.
+"""Every hyperparameter that a flag can set, once: name, value, and what it is called in the paper where that is another name.
+
+What nothing in the course changes stands as a default where it is used: the betas and epsilon of LaProp (optimizer.py), percentiles
+(behavior/returns.py), bounds of the actor's std (distributions.py), numbers of layers and initial scales.
 
 The defaults are the course's recipe: one set for every lesson, chosen to learn within minutes on
 two CPU cores. `--recipe official` puts the paper's values in place of the few that differ.
@@ -143,7 +146,7 @@ class Config:
     lr_end: float = 0.02
     """share of the learning rate left at the last update; it falls along a line (paper: 1, constant)"""
     warmup: int = 100
-    """updates over which the learning rate rises from 0 (paper: 1000)"""
+    """updates over which the learning rate rises from 0 (paper: not stated; official code: 1000)"""
     agc: float = 0.3
     """adaptive gradient clipping: largest gradient norm relative to the parameter's norm"""
     average_rate: float = 0.005

@@ -31,6 +31,7 @@ def make_bins(count=255):
 
     The bins are spread in *raw* value space, so a prediction is a plain weighted mean and may
     be as far as 4.85e8 from zero. Source: `outs.TwoHot` and `heads.symexp_twohot`, official code.
+    Raises ValueError unless `count` is odd and at least 3.
     """
     if count < 3 or count % 2 == 0:
         raise ValueError(f"two-hot needs an odd number of at least 3 bins, got {count}.")
@@ -111,7 +112,7 @@ class Draw:
 
 
 class Mode:
-    """Stands in for `Draw` and always takes the most probable outcome: for tests of exact numbers."""
+    """Stands in for `Draw` and always takes the most probable outcome: for greedy actions, and for exact numbers."""
 
     def one_hot(self, probs):
         return F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs.dtype)

@@ -65,7 +65,7 @@ class Learner:
 
         A share of the sequences starts from the zero state. Those can only find out where they are by
         looking. From stored latents alone a slow variable such as CartPole's position would be carried
-        along in h and never be read off an observation: see LOG.md, "the cause".
+        along in h and never be read off an observation: see LOG.md, "the cause". Of a cold one the action before is kept.
         """
         classes = self.agent.world_model.rssm.classes           # index C stands for the zero state
         stoch = F.one_hot(stoch, classes + 1)[..., :classes].float()                # (B, S, C)

@@ -1,4 +1,4 @@
-"""Step 10: LaProp with adaptive gradient clipping, one optimiser for all parameters (Table 4).
+"""Step 10: LaProp with adaptive gradient clipping, one optimiser for all parameters (Table 4; beta2 as in the official code).
 
 LaProp normalises the gradient by its own scale *before* momentum averages it; Adam does it after.
 A single outsized gradient is thus divided by the scale that it has raised itself, before momentum keeps it.

@@ -46,6 +46,18 @@ def test_dreamed_returns_bootstrap_the_rows_where_the_dreams_began(monkeypatch):
     torch.testing.assert_close(seen["bootstrap"].transpose(0, 1).flatten(), wanted)
 
 
+def test_dreams_begin_in_the_states_that_were_chosen_and_draw_their_actions(monkeypatch):
+    agent, (batch, state) = new_agent(), make_batch()
+    began, real = [], dreamer.agent.imagine
+    monkeypatch.setattr(dreamer.agent, "imagine", lambda rssm, actor, deter, stoch, *others: began.append((deter, stoch)) or real(
+        rssm, actor, deter, stoch, *others))
+    *_, model = agent.loss(batch, state, drawing(), STARTS)
+    for given, name in zip(began[0], ("deter", "stoch")):
+        assert torch.equal(given, model[name].flatten(0, 1)[STARTS])
+    firsts = [real(agent.world_model.rssm, agent.actor, *began[0], 1, drawing(seed))[1][0] for seed in range(8)]      # in the same states
+    assert any(not torch.equal(firsts[0], first) for first in firsts)
+
+
 @pytest.mark.parametrize("starts, dreams", [(4, 4), (0, B * T)])
 def test_an_update_dreams_from_as_many_states_as_it_is_told(starts, dreams, monkeypatch):
     learner, (batch, (deter, stoch)) = Learner(ObservationSpec(vector=V), A, True, settings(starts=starts)), make_batch()

@@ -352,15 +352,17 @@ def test_evaluations_are_fresh_and_repeatable():
 
 
 def test_every_evaluation_meets_other_episodes_and_the_averaged_weights_play(monkeypatch):
-    seeds, agents = [], []
+    seeds, agents, modes = [], [], []
 
     def fake(agent, env, episodes, seed, greedy, device, *processes):
+        modes.append(greedy)
         seeds.append(seed)
         agents.append(agent)
         return [1.0] * episodes
     monkeypatch.setattr("dreamer.training.loop.evaluate", fake)
     run = run_of()
     assert len(set(seeds)) == 5 and len(seeds) == 10        # four evaluations and the final one, two modes each
+    assert modes == [True, False] * 5 and set(run.summary["final"]) == {"greedy", "sampled"}
     assert run.config.seed not in seeds                     # whose episodes are those that were trained on
     assert all(agent is run.learner.average for agent in agents)
 

@@ -317,6 +317,7 @@ def test_pitfall_13_a_dream_that_starts_in_a_terminal_state_teaches_nothing():
     agent, (batch, state) = new_agent(), make_batch()
     wake(agent.critic, agent.world_model.reward)
     batch["is_terminal"][1] = True
+    batch["is_last"][2] = True                                  # cut off by time: not dead (pitfall 9)
     _, losses, _, _ = agent.loss(batch, state, drawing())
     dead = torch.zeros(B, T, dtype=torch.bool)
     dead[1] = True
@@ -472,6 +473,12 @@ def test_pitfall_23_uniform_logits_mean_exactly_zero_in_single_precision(shift):
     """A plain sum of p b gives 1.0 or -.25 here, and each predicted reward that much noise."""
     logits = torch.full((64, 255), shift)
     assert (twohot_mean(logits, BINS) == 0).all()
+
+
+def test_pitfall_23_nearly_uniform_logits_have_nearly_the_mean_of_double_precision():
+    """Here even a sum of mirrored products is off by .3."""
+    logits = 1e-4 * torch.randn(256, 255, generator=torch.Generator().manual_seed(0))
+    assert (twohot_mean(logits, BINS) - logits.softmax(-1).double() @ BINS.double()).abs().max() < 1e-2
 
 
 def test_pitfall_24_reward_and_critic_start_at_exactly_zero():
@@ -675,9 +682,10 @@ def step_with(parameter, gradients, **changes):
     return parameter.detach().tolist(), optimizer
 
 
-def test_pitfall_33_laprop_by_hand():
-    """Normalise by the bias-corrected scale first, then momentum, itself bias-corrected."""
-    grads, value, nu, mu = [2.0, -1.0, 10.0, 0.1], 5.0, 0.0, 0.0
+@pytest.mark.parametrize("size", [1.0, 1e-5])
+def test_pitfall_33_laprop_by_hand(size):
+    """Normalise by the bias-corrected scale first, then momentum, itself bias-corrected; epsilon is far below any gradient."""
+    grads, value, nu, mu = [size * g for g in (2.0, -1.0, 10.0, 0.1)], 5.0, 0.0, 0.0
     for t, g in enumerate(grads, 1):
         nu = 0.999 * nu + 0.001 * g ** 2
         mu = 0.9 * mu + 0.1 * g / math.sqrt(nu / (1 - 0.999 ** t))

@@ -1,6 +1,7 @@
-"""Step 9: what the dream teaches: the losses of actor and critic, pure functions of head outputs.
+"""Step 9: what the dream teaches: the losses of actor and critic, functions of head outputs.
 
-Everything here is a function of tensors, time first, so that each number can be checked by hand.
+Everything here is a function of tensors, time first, so that each number can be checked by hand. Only `norm` is
+changed: every call of `dream_losses` moves its percentiles.
 """
 
 import torch
@@ -13,8 +14,9 @@ def critic_loss(logits, target, slow_value, bins, slow_regulariser=1.0):
     """Two-hot cross-entropy with the return, plus one with the slow critic's mean (Eq. 5).
 
     logits (..., K); target and slow_value (...) -> (...). The critic bootstraps from itself, so
-    an average of its own past is a second, weaker target that keeps it from running away.
+    an average of its own past is a second target, of the same weight, that keeps it from running away.
     """
+    # Both targets in one pass over the K logits: two calls of twohot_loss would read them twice.
     index, weights = twohot_code(target, bins)
     slow_index, slow_weights = twohot_code(slow_value, bins)
     index = torch.cat([index, slow_index], -1)                                      # (..., 4)
@@ -29,7 +31,7 @@ def dream_losses(reward, continues, value, slow_value, policy, action, value_log
     reward, continues, value (H+1, N): predicted *on arrival* in each state; continues includes
     the discount (in state 0: 1 or 0, what the data say), value is the critic's mean. slow_value
     (H, N), policy and action (H, N, A), value_logits (H, N, K): at the states in which the dreamer
-    acts, all but the last.
+    acts, all but the last. bins (K,); norm: the ReturnNorm that gives S; lam: lambda; entropy_scale: eta.
     Returns policy loss (H, N), value loss (H, N), returns (H, N) and a dict of metrics.
     """
     # R_t, Eq. 5: the online critic bootstraps, the slow one does not.

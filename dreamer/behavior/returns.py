@@ -5,7 +5,8 @@ from torch import nn
 
 
 def lambda_return(reward, terminal, last, bootstrap, discount, lam):
-    """Mix of all n-step returns, computed backwards along time, the first axis (Eq. 5):
+    """Mix of all n-step returns, computed backwards along time, the first axis (Eq. 5, with the indices of the official code:
+    the paper writes r_t and v_t where these stand at t + 1, and the discount apart from c):
 
         R_t = r_{t+1} + (1 - terminal_{t+1}) discount [(1 - l) v_{t+1} + l R_{t+1}]
         with l = lam (1 - last_{t+1}) and R_{T-1} = v_{T-1}

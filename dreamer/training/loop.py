@@ -140,8 +140,8 @@ class Run:
     # ------------------------------------------------------------------ learning
 
     def updates_due(self):
-        """How many updates the steps so far have earned: the first one when training begins, and
-        from then on train_ratio / (B T) for every environment step."""
+        """How many updates the steps so far have earned: the first one when training begins, and from then on train_ratio / (B T) for
+        every environment step (the official code counts rows, those of resets, too). When it begins, the observations' scale is fixed."""
         per_update = self.config.batch_size * self.config.batch_length
         if self.began is None:
             if self.step < self.config.prefill or self.replay.windows().sum() < per_update:

@@ -22,7 +22,11 @@ FLAGS = ("is_first", "is_last", "is_terminal")
 
 
 class Replay:
-    """One ring of rows for each environment, preallocated: memory never grows past `capacity` rows."""
+    """One ring of rows for each environment, preallocated: memory never grows past `capacity` rows.
+
+    deter is stored in half precision, for it only starts sequences. Raises ValueError if
+    `capacity` does not hold one window of batch_length + 1 rows for each of the `streams` environments.
+    """
 
     def __init__(self, capacity, streams, spec, actions, deter, stoch, batch_length, seed=0):
         self.length = capacity // streams                               # rows per ring, L
@@ -55,7 +59,7 @@ class Replay:
             store[streams, slot] = torch.as_tensor(row[key]).to(store)
         self.count[streams] += 1
         for ring in streams.tolist():
-            if self.count[ring] % self.window == 0:     # these rows will be trained on at least once
+            if self.count[ring] % self.window == 0:     # the last T of these rows will be trained on, unless overwritten before
                 self.fresh.append((ring, int(self.count[ring]) - self.window))
 
     def cut(self):
@@ -68,7 +72,7 @@ class Replay:
         """`batch` windows of T + 1 rows, each starting anywhere in any ring, across episodes.
 
         Returns batch (dict of (B, T, ...), with prev_action), state (the stored latents of the
-        row before: deter (B, D), stoch class indices (B, S)) and the place of the rows.
+        row before: deter (B, D), stoch class indices (B, S)) and the place of the rows: rings (B, 1) and slots (B, T).
         """
         rows, place = self.draw(batch, device)
         return rows, self.before(place, device), place
@@ -95,7 +99,7 @@ class Replay:
         return (self.count.clamp(max=self.length) - self.window + 1).clamp(min=0)
 
     def pick(self, batch):
-        """Ring and first row, counted from the ring's beginning of time: (B,) each."""
+        """Ring and first row, counted from the ring's beginning of time: (B,) each. Raises ValueError if there is no window yet."""
         oldest = (self.count - self.length).clamp(min=0)
         choices = self.windows()
         if not choices.any():

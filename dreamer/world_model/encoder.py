@@ -65,7 +65,8 @@ class Standardize(nn.Module):
         """Fix the statistics from rows x (N, V) and the largest values that the task declares, bound (V,).
 
         Random actions see little of what a good policy will: CartPole's cart moves .1 m, and has
-        2.4. A declared bound tells; it widens the measured std up to tenfold (0: none is declared).
+        2.4. A declared bound tells; it widens the measured std up to tenfold (0: none is declared): to an eighth of the
+        bound, so that what lies there is 8, some 2 after symlog. A number that never changed is divided by a thousandth.
         """
         self.mean.copy_(x.mean(0))
         std = x.std(0, correction=0).clamp(min=1e-3 * (1 + self.mean.abs()))

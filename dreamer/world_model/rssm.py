@@ -17,6 +17,12 @@ from ..layers import BlockLinear, Layer, Linear, RMSNorm, fast_tanh, join_blocks
 
 
 class RSSM(nn.Module):
+    """Sequence model, prior and posterior (Eq. 1) over deter (N, D) and stoch, S latents of C classes, one-hot: (N, S, C).
+
+    tokens: E, length of what the encoder says; hidden: U. As in the official code h, z and a pass a layer with norm and
+    SiLU each, and one more block layer, where the paper speaks of a linear embedding. Source: `dreamerv3/rssm.py`.
+    """
+
     def __init__(self, actions, tokens, deter, hidden, stoch, classes, blocks, mix):
         super().__init__()
         self.deter, self.stoch, self.classes, self.blocks, self.mix = deter, stoch, classes, blocks, mix
