@@ -183,7 +183,7 @@ def test_ctrl_c_ends_the_runs_and_leaves_the_cluster(course, cluster, capsys, mo
     assert train_all.main(["--ray", "auto"]) == 130
     assert [job.state for job in jobs] == ["failed", "stopped"]
     assert jobs[0].note == "error: the toy broke (exit code 1)"
-    assert "python train_all.py --ray auto" in capsys.readouterr().err
+    assert "train_all.py --ray auto\n" in capsys.readouterr().err
     assert gone(workers(course, 1)) and cluster.poll() is None and processes_of_ray()
 
 
