@@ -191,7 +191,7 @@ def ship(jobs, assets, before, stored):
     """Copy the agents of seed 0 whose results are new into the assets. Returns (lesson, task) of each, and {what: reason} for what cannot be."""
     new_agents, failed = [], {}
     for job in jobs:
-        source, target = job.folder / "checkpoint.pt", redraw.place(job.lesson, job.task, assets)
+        source, target = job.folder / "checkpoint.pt", shipping.place(job.lesson, job.task, assets)
         old, new = ([e for e in kept.get(job.lesson.name, []) if (e["task"], e["seed"]) == (job.task, 0)]
                     for kept in (before, stored))
         if job.seed or not job.summary() or not source.exists():

@@ -9,8 +9,7 @@ import pytest
 
 import train_all
 from dreamer.config import Config
-from dreamer.tools import redraw
-from dreamer.training import checkpoint, experiments, results, tables
+from dreamer.training import checkpoint, experiments, results, shipping, tables
 from dreamer.training.bar import Bar
 from dreamer.visual import curves
 
@@ -334,7 +333,7 @@ def test_what_is_shipped_of_a_task_is_seed_0_of_its_stored_runs():
         for entry in entries if name in experiments.SEEDS else ():
             if entry["seed"] == 0:
                 lesson = experiments.load(name)
-                saved = checkpoint.load(redraw.place(lesson, entry["task"], ROOT / "assets"))
+                saved = checkpoint.load(shipping.place(lesson, entry["task"], ROOT / "assets"))
                 assert saved["updates"] == entry["updates"] and differing(entry["config"], saved["config"]) <= MACHINE
 
 

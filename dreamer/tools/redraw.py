@@ -1,11 +1,12 @@
-"""Where the agents and models that are shipped lie, and their pictures again, each drawn by its lesson."""
+"""The pictures of shipped agents and models again, each drawn by its lesson."""
 
 import shlex
 import subprocess
 import sys
 
-from ..training import experiments, shipping
+from ..training import experiments
 from ..training.paths import shown
+from ..training.shipping import place
 from ..visual import maps
 
 
@@ -28,12 +29,6 @@ def call(script, *flags):
     if failed:
         print(f"failed: {shlex.join([script, *flags])}")
     return int(bool(failed))
-
-
-def place(lesson, task, assets):
-    """The file in `assets` for the agent of a lesson's task, or for its world model, where the lesson trains nothing else."""
-    usual = shipping.shipped(task) if lesson.acts else shipping.shipped_model(task)
-    return assets / usual.parent.name / usual.name
 
 
 def shipped_tasks(names, assets):

@@ -27,6 +27,12 @@ def ship(source, target):
     checkpoint.save(target, {"config": config, "average": weights, "updates": saved["updates"]})
 
 
+def place(lesson, task, assets):
+    """The file in `assets` for the agent of a lesson's task, or for its world model, where the lesson trains nothing else."""
+    usual = shipped(task) if lesson.acts else shipped_model(task)
+    return assets / usual.parent.name / usual.name
+
+
 def maker(path):
     """The lesson whose run of seed 0 is shipped at `path`; None if there is none."""
     for name in experiments.SEEDS:
@@ -34,7 +40,7 @@ def maker(path):
             lesson = experiments.load(name)
         except experiments.LessonError:
             continue
-        if path in [(shipped if lesson.acts else shipped_model)(task) for task in lesson.tasks]:
+        if path in [place(lesson, task, paths.ROOT / "assets") for task in lesson.tasks]:
             return name
     return None
 
