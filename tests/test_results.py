@@ -146,7 +146,8 @@ def test_a_task_with_a_finished_run_has_nothing_unfinished():
 
 @pytest.mark.parametrize("text", ["{ not json", "[]", '{"02": 3}', '{"02": [{"seed": 1}]}', "\udcff",
     '{"02_dreamer_cartpole": [{"task": "CartPole-v1", "seed": 0, "steps": 8, "seconds": 1, "curve": {"greedy": [[1, 5.0]]}, "config": {}}]}',
-    '{"references": [{"task": "CartPole-v1", "seed": 0, "steps": 8, "seconds": 1, "curve": [], "final": {}, "lesson": "02_dreamer_cartpole"}]}'])
+    '{"references": [{"task": "CartPole-v1", "seed": 0, "steps": 8, "seconds": 1, "curve": [], "final": {}, "lesson": "02_dreamer_cartpole"}]}',
+    '{"unfinished": [{"task": "CartPole-v1", "seed": 0, "steps": 8, "seconds": 1, "curve": {"greedy": []}, "lesson": "02_dreamer_cartpole"}]}'])
 def test_damaged_results_are_named_and_left_alone(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
@@ -379,3 +380,9 @@ def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
     missed = {(*key, seed): rate for key, seeds in parts.items() for seed, rate in seeds.items() if rate < 100}
     (task, part, seed), = missed
     assert f"a second seed of {task.split('-')[1]} without {part}, which ends at {missed[task, part, seed]} %" in text and seed == 1
+
+
+def test_what_made_runs_faster_is_told_of_as_many_as_it_is_true_of():
+    plain, compiled, card = {"command": "python x.py"}, {"command": "python x.py --compile"}, {"command": "python x.py", "gpu": "H100"}
+    assert [tables.how_fast(runs) for runs in ([plain], [compiled] * 2, [plain, compiled], [card, {**card, **compiled}])] == [
+        "", " (compiled)", " (1 of 2 compiled)", " (H100, 1 of 2 compiled)"]

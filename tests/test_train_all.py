@@ -320,7 +320,7 @@ def test_agents_of_seed_0_are_shipped_with_their_results(course):
     assert [path.name for path in (course / "assets" / "checkpoints").iterdir()] == ["CartPole-v1.pt"]     # the other left none
 
 
-def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(course):
+def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(course, capsys):
     looked = course / "looked.txt"
     run()
     leave_agent(course, "CartPole-v1-0", 1.0)
@@ -333,7 +333,13 @@ def test_lesson_4_draws_an_agent_when_it_is_new_and_all_of_them_for_the_plots(co
     looked.unlink()
     assert run("--plots") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
     (course / "assets").rename(course / "other")
+    for agent in (course / "other" / "checkpoints").iterdir():
+        agent.rename(course / agent.name)
+    capsys.readouterr()
     assert run("--plots", "--assets", "other") == 0 and looked.read_text() == "CartPole-v1 Pendulum-v1 "
+    assert "is missing" not in capsys.readouterr().out                              # nothing is drawn of agents elsewhere
+    for name in ("CartPole-v1", "Pendulum-v1", "Acrobot-v1"):
+        (course / f"{name}.pt").rename(course / "other" / "checkpoints" / f"{name}.pt")
     (course / "04_visualize.py").write_text("raise SystemExit(1)")
     (course / "other").rename(course / "assets")
     (course / "assets" / "results.json").unlink()
