@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections import deque
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import gymnasium as gym
 import numpy as np
@@ -150,6 +150,9 @@ def test_a_goal_that_cannot_be_reached_is_named_and_one_too_far_is_worth_nothing
     env.unwrapped.grid.set(3, 3, None)
     with pytest.raises(TaskError, match="finds no way to a goal"):
         grid_play.shortest_plan(env.unwrapped)
+    for task in ("Fetch-5x5-N2", "GoToDoor-5x5", "Dynamic-Obstacles-5x5"):         # no goal; doors in the outer wall; things that move
+        with pytest.raises(TaskError, match="finds no way to a goal"):
+            grid_play.optimal_returns(f"MiniGrid-{task}-v0", [0])
     monkeypatch.setattr(grid_play, "shortest_plan", lambda env: [2] * 101)
     assert grid_play.optimal_returns(EMPTY, [0]) == [0.0]
 
@@ -281,9 +284,10 @@ def summaries(tmp_path):
 
 @needs_minigrid
 def test_the_lesson_trains_compares_and_draws(lesson, tmp_path, capsys, monkeypatch):
+    flags = [*SMALL, "--env", EMPTY]
+    monkeypatch.setattr(lesson, "DEFAULTS", replace(lesson.read(flags, EMPTY)[1], output=""))
     monkeypatch.setattr(lesson, "TASKS", {EMPTY: {"steps": 40}})
     monkeypatch.setattr(lesson, "BAR", {EMPTY: Bar(success=0.99)})
-    flags = [*SMALL, "--env", EMPTY]
     assert lesson.main(flags) == 0
     out = capsys.readouterr().out
     assert re.search(r"bar (not )?met: +success in .* of 2 fresh sampled episodes, wanted 99%", out)
@@ -360,6 +364,14 @@ def test_without_a_task_all_are_trained_in_turn(lesson, monkeypatch):
         (f"{task}-pixels", budget["steps"], f"{task}-pixels-2") for task, budget in lesson.TASKS.items()]
 
 
+@needs_minigrid
+def test_a_task_whose_best_play_cannot_be_found_is_refused_before_it_is_trained(lesson, tmp_path, capsys):
+    assert lesson.main([*SMALL, "--env", "MiniGrid-Fetch-5x5-N2-v0"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: FetchEnv: this search finds no way to a goal") and err.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*"))
+
+
 @pytest.mark.parametrize("flags, text", [
     ("--without memry", "did you mean memory?"), ("--pixel", "did you mean --pixels?"), ("--without", "needs a value"),
     ("--compare", "finds no finished run"), ("--compare --train-ratio 8", "--compare trains nothing: it goes with no other flag, not with --train-ratio"),
@@ -420,8 +432,18 @@ def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():
     axes = [axis for axis in ablation_study.draw(DOORKEY, entries).axes if axis.axison]
     assert len(axes) == 1
     lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
-    assert list(lines["without memory (1 seed)"]) == [0.2, 0.2] and list(lines["everything (2 seeds)"]) == [0.9, 0.9]
-    assert lines["chance"][0] == 0.5 and axes[0].get_title() == "without memory (1 seed)"
+    assert list(lines["without memory (1 seed)"]) == [0.2, 0.2] and axes[0].get_title() == "without memory (1 seed)"
+    assert lines["chance"][0] == 0.5 and axes[0].collections[0].get_label() == "everything, worst to best of 2 seeds"
+    edges = axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert edges.min() == pytest.approx(0.8 - ablation_study.WIDE) and edges.max() == pytest.approx(0.9 + ablation_study.WIDE)
+
+
+def test_runs_that_agree_are_drawn_apart_and_one_without_a_curve_is_not_drawn():
+    twins = [ablation_study.entry(summary(0.5, seed, "memory")) for seed in (0, 1)]
+    stopped = {**ablation_study.entry(summary(0.5, 0, "symlog")), "curve": []}
+    axis, = (axis for axis in ablation_study.draw(DOORKEY, [*twins, stopped]).axes if axis.axison)
+    first, second = (line.get_ydata() for line in axis.get_lines() if line.get_color() == "C3")
+    assert not axis.collections and np.allclose((first + second) / 2, 0.5) and np.allclose(second - first, ablation_study.APART)
 
 
 def test_a_seed_has_the_same_dashes_in_every_panel_and_the_title_names_them():
@@ -429,7 +451,7 @@ def test_a_seed_has_the_same_dashes_in_every_panel_and_the_title_names_them():
     runs = summary(0.9), summary(0.2, 1, "memory"), summary(0.3, 0, "symlog"), summary(0.4, 1, "symlog")
     figure = ablation_study.draw(DOORKEY, [ablation_study.entry(s) for s in runs])
     styles = [[line.get_linestyle() for line in axis.get_lines() if line.get_color() == "C3"] for axis in figure.axes if axis.axison]
-    assert styles == [["--"], ["-", "--"]] and "(red: 0 solid, 1 dashed)" in figure.get_suptitle()
+    assert styles == [["--"], ["-", "--"]] and "(red: seed 0 solid, seed 1 dashed)" in figure.get_suptitle()
     assert "red" not in ablation_study.draw(DOORKEY, [ablation_study.entry(summary(0.9, 5))]).get_suptitle()
 
 
@@ -453,19 +475,56 @@ def test_damaged_comparisons_are_named_and_left_alone(tmp_path):
     assert paths.ROOT == tmp_path
 
 
-def test_runs_of_another_length_and_damaged_ones_are_named_and_left_out(tmp_path, capsys):
+def as_the_lesson(**others):
+    """Its Config of DoorKey-5x5, and a summary of a run that has these other hyperparameters."""
+    config = load_lesson("07_dreamer_minigrid").lesson(DOORKEY)
+    without = others.pop("without", "nothing")
+    has = replace(config if without == "nothing" else ablations.configure(config, without), **others)
+    return {DOORKEY: config}, {**summary(0.1, without=without), "config": asdict(has)}
+
+
+@pytest.mark.parametrize("name, value", [("steps", 20), ("size", "12m"), ("lr", 0.01), ("free_nats", 0.0), ("train_ratio", 64.0), ("envs", 4)])
+def test_a_run_with_a_hyperparameter_of_its_own_is_named_and_left_out(name, value, tmp_path, capsys):
+    runs, assets = tmp_path / "runs", tmp_path / "assets"
+    lessons, mine = as_the_lesson()
+    write(runs / "a", mine)
+    write(runs / "trial", as_the_lesson(**{name: value})[1])
+    write(runs / "painted", {**as_the_lesson(**{name: value})[1], "task": f"{DOORKEY}-pixels"})
+    ablation_study.publish(runs, assets, lessons)
+    said = capsys.readouterr().out
+    wanted = getattr(lessons[DOORKEY], name)
+    assert all(f"runs/{run} has --{name.replace('_', '-')} {value}, the lesson's runs {wanted}\n" in said for run in ("trial", "painted"))
+    assert [e["without"] for e in json.loads((assets / "07_ablations.json").read_text())] == ["nothing"]
+
+
+@pytest.mark.parametrize("part", [*ablations.WITHOUT, "nothing"])
+def test_a_run_may_lack_its_part_and_be_another_seed_on_another_machine(part, tmp_path, capsys):
+    lessons, mine = as_the_lesson(without=part, seed=1, output="elsewhere", threads=2, compile=True, device="cpu", eval_every=100)
+    write(tmp_path / "runs" / "a", mine)
+    ablation_study.publish(tmp_path / "runs", tmp_path / "assets", lessons)
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_of_two_runs_of_the_same_part_and_seed_the_second_is_named_and_left_out_and_so_is_a_damaged_one(tmp_path, capsys):
     runs, assets = tmp_path / "runs", tmp_path / "assets"
     write(runs / "a", summary(0.9))
-    ablation_study.publish(runs, assets, {DOORKEY: 40})
-    write(runs / "trial", {**summary(0.1), "steps": 20})
-    write(runs / "painted", {**summary(0.1, task=f"{DOORKEY}-pixels"), "steps": 20})
+    write(runs / "b", summary(0.1))
     (runs / "broken").mkdir()
     (runs / "broken" / "summary.json").write_text('{"task": ')
-    capsys.readouterr()
-    ablation_study.publish(runs, assets, {DOORKEY: 40})
+    ablation_study.publish(runs, assets, {})
     said = capsys.readouterr().out
-    assert "trial has 20 steps, the lesson's runs 40" in said and "summary.json is damaged" in said
+    assert re.search("left out: .*runs/b is of the same task, part and seed as .*runs/a", said) and "broken/summary.json is damaged" in said
     assert [e["greedy"] for e in json.loads((assets / "07_ablations.json").read_text())] == [0.9]
+
+
+def test_entropy_and_scale_of_the_last_line_before_each_evaluation_are_kept(tmp_path):
+    write(tmp_path / "runs" / "a", summary(0.9))
+    rows = [{"step": 10}, {"step": 18, "entropy": 1.9, "return_scale": 0.00012345}, {"step": 30, "entropy": 1.5, "return_scale": 0.3},
+            {"step": 40, "entropy": 0.2, "return_scale": 0.7}, {"step": 41, "entropy": 0.1, "return_scale": 0.8}]
+    (tmp_path / "runs" / "a" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept, = ablation_study.collect(tmp_path / "runs", {})
+    assert kept["policy"] == [[18, 1.9, 0.000123], [40, 0.2, 0.7]]
+    assert ablation_study.entry(summary(0.9))["policy"] == []
 
 
 @pytest.mark.parametrize("name", ["entropy", "entropy_end", "return_floor", "beta_rew", "beta_repval", "late_hold"])

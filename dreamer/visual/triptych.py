@@ -85,7 +85,10 @@ def enlarged(picture, size):
 
 
 def strip(real, dreamed, count=10):
-    """One image: `count` moments from the last one seen to the end, the truth above, what was dreamed of it below."""
+    """One image: `count` moments from the last one seen to the end, the truth above, what was dreamed of it below.
+
+    Of the moment that was seen last nothing is dreamed: black.
+    """
     context = len(real) - len(dreamed)
     ahead = np.unique(np.linspace(0, len(dreamed), count).round().astype(int))
     whole = Image.new("RGB", (len(ahead) * (CELL + GAP) - GAP, 2 * (CELL + GAP) + BAR), "black")
@@ -94,7 +97,8 @@ def strip(real, dreamed, count=10):
         x, truth = column * (CELL + GAP), real[context - 1 + k]
         pen.text((x + 4, 3), f"+{k}" if k else "seen last", fill="white", font=font)
         whole.paste(enlarged(truth, CELL), (x, BAR))
-        whole.paste(enlarged(dreamed[k - 1] if k else truth, CELL), (x, BAR + CELL + GAP))
+        if k:
+            whole.paste(enlarged(dreamed[k - 1], CELL), (x, BAR + CELL + GAP))
     for row, text in enumerate(("truth", "dream")):
         pen.text((4, BAR + row * (CELL + GAP) + 2), text, fill="white", stroke_width=1, stroke_fill="black", font=font)
     return whole
