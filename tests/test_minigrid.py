@@ -417,7 +417,7 @@ def test_a_comparison_keeps_what_has_no_run_any_more(tmp_path, capsys):
     ablation_study.publish(runs, assets, {})
     out = capsys.readouterr().out
     assert "chance 50%; return of the best play 0.960" in out and re.search(r"nothing +85% +85% +0.765 +90%, 80%", out)
-    assert re.search(r"memory +20% +20% +0.180 +20%", out) and "symlog" not in out
+    assert re.search(r"memory +20% +20% +0.180 +20% +never\n", out) and "symlog" not in out
     for path in runs.glob("*/summary.json"):
         path.unlink()
     (runs / "a" / "summary.json").write_text(json.dumps(summary(0.1)))
@@ -425,6 +425,11 @@ def test_a_comparison_keeps_what_has_no_run_any_more(tmp_path, capsys):
     kept = json.loads((assets / "07_ablations.json").read_text())
     assert [(e["without"], e["seed"], e["greedy"]) for e in kept] == [
         ("nothing", 0, 0.1), ("nothing", 1, 0.8), ("memory", 0, 0.2)]
+
+
+@pytest.mark.parametrize("greedy, since", [((0, 1, 1, 1), 2), ((1, 0, 0.95, 1), 3), ((1, 1, 1, 0.9), None), ((1, 1, 1, 1), 1), ((), None)])
+def test_success_is_held_from_the_step_on_after_which_it_never_falls(greedy, since):
+    assert ablation_study.held_from([[step, share, 0.0] for step, share in enumerate(greedy, 1)]) == since
 
 
 def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():

@@ -15,6 +15,7 @@ from ..training.validate import ConfigError, flag
 from .ablations import WITHOUT, configure
 
 PARTS = ("nothing", *WITHOUT)
+HELD = 0.95             # success that is called held if no later evaluation is below it
 COLUMNS = 4
 WIDE, APART = 0.015, 0.024      # what a band is wider than its seeds, and how far lines are moved apart
 VALUES = ("entropy", "entropy_end", "return_floor", "beta_rew", "beta_repval", "late_hold")   # of a recipe; no part changes them
@@ -42,8 +43,9 @@ def publish(runs, assets, lessons):
     for task in dict.fromkeys(entry["task"] for entry in entries):
         of_task = [entry for entry in entries if entry["task"] == task]
         print("\n".join(table(task, of_task)) + "\n")
-        draw(task, of_task).savefig(assets / f"07_ablations_{task}.png", dpi=110)
-    print(f"files: {paths.shown(path)} and a picture of each task beside it")
+        if {entry["without"] for entry in of_task} != {"nothing"}:
+            draw(task, of_task).savefig(assets / f"07_ablations_{task}.png", dpi=110)
+    print(f"files: {paths.shown(path)} and beside it a picture of each task of which a part was switched off")
 
 
 def key(entry):
@@ -134,13 +136,24 @@ def table(task, entries):
     """Lines of text: a row for each part that was switched off, with the final success of every seed."""
     chance, best = (mean_of_seeds(entries, name) for name in ("chance", "best_return"))
     lines = [f"{task}: success in fresh episodes (chance {chance:.0%}; return of the best play {best:.3f})",
-             f"{'without':<16}{'greedy':>8}{'sampled':>9}{'return':>8}   greedy success of every seed"]
+             f"{'without':<16}{'greedy':>8}{'sampled':>9}{'return':>8}   {'greedy, every seed':<22}at least {HELD:.0%} from step"]
     for part in PARTS:
         if found := [e for e in entries if e["without"] == part]:
             means = [np.mean([e[name] for e in found]) for name in ("greedy", "sampled", "return")]
             each = ", ".join(f"{e['greedy']:.0%}" for e in found)
-            lines.append(f"{part:<16}{means[0]:>8.0%}{means[1]:>9.0%}{means[2]:>8.3f}   {each}")
+            since = " / ".join(f"{step:,}" if (step := held_from(e["curve"])) else "never" for e in found)
+            lines.append(f"{part:<16}{means[0]:>8.0%}{means[1]:>9.0%}{means[2]:>8.3f}   {each:<22}{since}")
     return lines
+
+
+def held_from(curve):
+    """The step from which on every greedy evaluation of a curve reaches HELD, None if the last one does not."""
+    held = None
+    for step, greedy, _ in reversed(curve):
+        if greedy < HELD:
+            break
+        held = step
+    return held
 
 
 def mean_of_seeds(entries, name):
