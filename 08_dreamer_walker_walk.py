@@ -21,8 +21,7 @@ What you should see (from pictures: not run to the end yet)
     from the state vector   180 to 370 greedy after 25,000 steps, 540 to 550 after 50,000, 680 to 830 after 75,000, 870 to
                             910 after 100,000, 935 and 918 at the end (seeds 0 and 1): the entropy falls late
     from pictures           370 greedy after 16,000 steps, 580 after 32,000 and 620 at the end of a run planned with
-                            these 32,000 (64,000 frames, seed 0, an earlier recipe); in the dream what is far from the
-                            body is blurred
+                            these 32,000 (64,000 frames, seed 0, an earlier recipe); in the dream the legs are blurred
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
 (250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
 
