@@ -232,8 +232,9 @@ def draw_termination(ax, part):
         for x, y, count in list(zip(one["predicted"], one["observed"], one["count"]))[-3:]:
             ax.annotate(count, (x, y), xytext=(3, offset), textcoords="offset points", fontsize=7, color=color)
     ax.set(xlabel="predicted probability", ylabel="observed frequency")
-    ax.set(xlim=(-top / 20, top), ylim=(-top / 9, 1.3 * top))
-    ax.locator_params(axis="x", nbins=6)                # more, such as 0.0125, would touch
+    ax.set_xscale("symlog", linthresh=1e-3)             # most bins are close to 0
+    ax.set_yscale("symlog", linthresh=1e-3)
+    ax.set(xlim=(-3e-4, top), ylim=(-6e-4, 25 * top))         # room for the legend
     ax.legend(frameon=False, loc="upper left")
 
 
