@@ -39,7 +39,7 @@ def energy(o):
 
 TASKS = {
     "CartPole-v1": Task(("cart position", "cart velocity", "pole angle", "pole angular velocity"),
-                        {"pole angle (rad)": lambda o: o[:, 2], "cart position": lambda o: o[:, 0]}),
+                        {"pole angle (rad)": lambda o: o[:, 2], "cart position (m)": lambda o: o[:, 0]}),
     "Pendulum-v1": Task(("cos(angle)", "sin(angle)", "angular velocity"),
                         {"angle (rad, 0 is upright)": lambda o: torch.atan2(o[:, 1], o[:, 0]),
                          "angular velocity": lambda o: o[:, 2]}, ("angle (rad, 0 is upright)",)),
@@ -202,7 +202,7 @@ def draw_values(axes, said, title):
     axes[0].plot(said["returns"], color=REAL, linewidth=1.2, label="discounted return")
     if not torch.equal(said["earned"], said["returns"]):
         axes[0].plot(said["earned"], color="gray", linewidth=1, linestyle=":", label="the same, nothing after the cut")
-    axes[0].set(title=title)
+    axes[0].set(title=title, ylabel="discounted rewards to come")
     axes[0].legend(frameon=False, fontsize=8)
     axes[1].plot(said["continues"], color=CRITIC, linewidth=1)
     axes[1].set(xlabel="step", ylabel="P(goes on)", ylim=(-0.05, 1.05))
