@@ -190,6 +190,9 @@ def test_a_dream_stands_beside_the_truth_and_their_difference(agent):
     dark = [np.zeros((9, 9, 3), dtype=np.uint8)] * 3
     bands = np.asarray(triptych.strip(dark, dark[:1]))[22:].max((1, 2)).reshape(2, -1)           # of truth and of dream
     assert (bands[:, :30].max(1) == 255).all() and not bands[:, 30:].any()                      # both are named, at the top
+    light = [np.full((9, 9, 3), 200, dtype=np.uint8)] * 3
+    cells = np.asarray(triptych.strip(light, light[:1]))[-triptych.CELL // 2:]                  # the lower half of what was dreamed
+    assert not cells[:, :triptych.CELL].any() and cells[:-6, triptych.CELL + 6:].min() > 150    # nothing of what was seen last
     assert triptych.strip(real, dream, 4).size == (4 * (triptych.CELL + 6) - 6, 2 * (triptych.CELL + 6) + 22)
     assert 0 <= grids.told_right(dreamed["symbols"], seen["symbols"][5:]).mean() < 1
 
