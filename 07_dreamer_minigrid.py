@@ -117,7 +117,7 @@ def learn(config, without, folder, pictures, argv, runs):
     """One run: train, report, draw into the folder `pictures`, and add chance and the best play to its summary."""
     whole, curve = without == "nothing", paths.curve(config.output, folder)
     config = replace(config if whole else ablations.configure(config, without), output=str(folder))
-    grid_play.optimal_returns(config.env, grid_play.episode_seeds(config.seed, 1))      # refuses a task whose best play it cannot find
+    grid_play.optimal_returns(config.env, [config.seed])        # refuses a task whose best play it cannot find
     run = cli.start(config, argv, runs)
     with nullcontext() if whole else ablations.remove(without, run.learner):
         summary = run.train()

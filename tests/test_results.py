@@ -9,6 +9,7 @@ import pytest
 
 import train_all
 from dreamer.config import Config
+from dreamer.tools import ablations
 from dreamer.training import checkpoint, experiments, results, shipping, tables
 from dreamer.training.bar import Bar
 from dreamer.visual import curves
@@ -367,19 +368,21 @@ def test_scores_in_sentences_are_those_of_the_results():
 
 def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    without = {}
+    without, of_today = {}, asdict(Config())
     for e in json.loads((ROOT / "assets" / "07_ablations.json").read_text(encoding="utf-8")):
-        assert e["values"]["return_floor"] == 1.0 and "were made with an earlier recipe of the course" in text
-        without.setdefault((e["task"], e["without"]), {})[e["seed"]] = round(100 * e["greedy"])
-    whole = {key: seeds for key, seeds in without.items() if key[1] == "nothing"}
-    parts = {key: seeds for key, seeds in without.items() if key not in whole}
-    assert len(parts) == 2 * 8 and all(set(seeds) == {0, 1} for seeds in parts.values()) and "both end at 100 % (two seeds each)" in text
-    none, some = (tuple(parts.pop((f"MiniGrid-{task}-v0", "reconstruction")).values()) for task in ("DoorKey-5x5", "Empty-8x8"))
-    assert none == (0, 0) and "on DoorKey two agents of two stay at chance" in text
-    assert f"on Empty it ends at {some[0]} and {some[1]} % greedy" in text
-    missed = {(*key, seed): rate for key, seeds in parts.items() for seed, rate in seeds.items() if rate < 100}
-    (task, part, seed), = missed
-    assert f"a second seed of {task.split('-')[1]} without {part}, which ends at {missed[task, part, seed]} %" in text and seed == 1
+        assert e["values"] == {name: of_today[name] for name in e["values"]}
+        rates = tuple(round(100 * e[mode]) for mode in ("greedy", "sampled"))
+        without.setdefault(e["without"], {}).setdefault(e["task"].split("-")[1], []).append(rates)
+    assert set(without) == {"nothing", *ablations.WITHOUT} and all(set(tasks) == {"Empty", "DoorKey"} for tasks in without.values())
+    whole, reconstruction, two_hot = (without.pop(part) for part in ("nothing", "reconstruction", "two-hot"))
+    assert all(len(seeds) == 3 for seeds in whole.values()) and "all end at 100 % (two seeds each)" in text
+    assert all(seeds == [(100, 100)] * 2 for tasks in without.values() for seeds in tasks.values())
+    assert all(greedy == 0 for seeds in reconstruction.values() for greedy, _ in seeds) and "all four agents end at 0 % greedy" in text
+    (_, a), (_, b), (_, c), (_, d) = reconstruction["Empty"] + reconstruction["DoorKey"]
+    assert f"(sampled {a} and {b} % on Empty, {c} and {d} % on DoorKey: chance)" in text
+    (a, _), (b, _) = two_hot["DoorKey"]
+    (c, _), (d, _) = two_hot["Empty"]
+    assert f"Without two-hot DoorKey ends at {a} and {b} %, and one of two agents of Empty falls from 100 to {d} %" in text and c == 100
 
 
 def test_what_made_runs_faster_is_told_of_as_many_as_it_is_true_of():

@@ -181,7 +181,8 @@ def draw(task, entries):
         axis.axis("off")
     for axis in axes.flat[max(0, len(parts) - columns):len(parts)]:         # nothing below
         axis.tick_params(labelbottom=True)
-    figure.legend(handles=[h for h in axes[0, 0].get_legend_handles_labels()[0] if not h.get_label().startswith("without")], loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    shared = [part for part in axes[0, 0].get_legend_handles_labels()[0] if not part.get_label().startswith("without")]
+    figure.legend(handles=shared, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("success of greedy evaluations", fontsize=9)
     reds = sorted({e["seed"] for e in entries if e["without"] != "nothing"})

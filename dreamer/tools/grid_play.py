@@ -46,7 +46,8 @@ def optimal_returns(env_id, seeds):
 
 def shortest_plan(env):
     """Actions from the state that `env`, a MiniGridEnv, is in to the goal. Raises TaskError if there is no way."""
-    unknown = f"{type(env).__name__}: this search finds no way to a goal; it knows walls, doors, keys and lava that stay where they are (lesson 2 takes any task)"
+    unknown = (f"{type(env).__name__}: this search finds no way to a goal; it knows walls, doors, keys and lava that "
+               "stay where they are (lesson 2 takes any task)")
     if getattr(env, "obstacles", None):                     # balls that roll about
         raise TaskError(unknown)
     start = tuple(env.agent_pos), int(env.agent_dir), None, frozenset()
