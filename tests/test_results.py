@@ -368,21 +368,24 @@ def test_scores_in_sentences_are_those_of_the_results():
 
 def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    without, of_today = {}, asdict(Config())
+    without, curves_of, of_today = {}, {}, asdict(Config())
     for e in json.loads((ROOT / "assets" / "07_ablations.json").read_text(encoding="utf-8")):
         assert e["values"] == {name: of_today[name] for name in e["values"]}
         rates = tuple(round(100 * e[mode]) for mode in ("greedy", "sampled"))
         without.setdefault(e["without"], {}).setdefault(e["task"].split("-")[1], []).append(rates)
+        curves_of[e["without"], e["task"].split("-")[1], e["seed"]] = e["curve"]
     assert set(without) == {"nothing", *ablations.WITHOUT} and all(set(tasks) == {"Empty", "DoorKey"} for tasks in without.values())
     whole, reconstruction, two_hot = (without.pop(part) for part in ("nothing", "reconstruction", "two-hot"))
     assert all(len(seeds) == 3 for seeds in whole.values()) and "all end at 100 % (two seeds each)" in text
     assert all(seeds == [(100, 100)] * 2 for tasks in without.values() for seeds in tasks.values())
     assert all(greedy == 0 for seeds in reconstruction.values() for greedy, _ in seeds) and "all four agents end at 0 % greedy" in text
     (_, a), (_, b), (_, c), (_, d) = reconstruction["Empty"] + reconstruction["DoorKey"]
-    assert f"(sampled {a} and {b} % on Empty, {c} and {d} % on DoorKey: chance)" in text
+    assert f"(sampled {a} and {b} % on Empty, {c} and {d} % on DoorKey: no more than chance)" in text
     (a, _), (b, _) = two_hot["DoorKey"]
-    (c, _), (d, _) = two_hot["Empty"]
-    assert f"Without two-hot DoorKey ends at {a} and {b} %, and one of two agents of Empty falls from 100 to {d} %" in text and c == 100
+    (c, _), (d, e) = two_hot["Empty"]
+    assert f"Without two-hot DoorKey ends at {a} and {b} %, and one of two agents of Empty falls from 100 to {d} % greedy" in text
+    assert f"at the last evaluation ({e} % sampled at the end)" in text and c == 100
+    assert [round(100 * greedy) for _, greedy, _ in curves_of["two-hot", "Empty", 1][-2:]] == [100, d]
 
 
 def test_what_made_runs_faster_is_told_of_as_many_as_it_is_true_of():
