@@ -199,5 +199,14 @@ def work(argv, runs):
     dist.destroy_process_group()
 
 
+def main():
+    """Run, and end at once if that failed: threads that still wait for a rank that is gone could end this one by a signal."""
+    code = guarded(work)
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(work))
+    main()
