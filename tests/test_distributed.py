@@ -162,6 +162,15 @@ def saved_rows(folder, step):
     return [checkpoint.load(file)["replay"] for file in files]
 
 
+@pytest.mark.parametrize("code, ended", [(1, [1]), (0, [])])
+def test_a_failed_rank_ends_before_waiting_threads_can_end_it_by_a_signal(code, ended, monkeypatch):
+    ends = []
+    monkeypatch.setattr(distributed, "guarded", lambda work: code)
+    monkeypatch.setattr(os, "_exit", ends.append)
+    distributed.main()
+    assert ends == ended
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
 def test_a_rank_that_dies_ends_the_others_and_torchrun_goes_on_from_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
