@@ -1,7 +1,8 @@
 """What pictures cost: a whole update with them, and its convolutions beside the same convolutions alone.
 
-The convolutions of one update: eight of 5 x 5, four that look (64, 32, 16 and 8 pixels wide) and four that paint,
-on every picture of the batch, forward and backward. The first has no gradient of its input, which is data.
+The convolutions of one update, on every picture of the batch, forward and backward: four of 5 x 5 that look (64, 32, 16 and 8
+pixels wide), and four that paint, each of them on the small picture, 3 x 3 with four times the outputs, since its taps on copies
+of a pixel are added up before (`DoublingConv`). The first has no gradient of its input, which is data.
 """
 
 import statistics
@@ -45,25 +46,25 @@ def looking_and_painting(learner, batch, state):
 
 
 def shapes(config):
-    """(inputs, outputs, pixels along each side, gradient of the input?) of each convolution of an update."""
+    """(inputs, outputs, kernel, pixels along each side, gradient of the input?) of each convolution of an update."""
     widths = [SIZES[config.size].depth * k for k in STAGES]
     sides = [IMAGE_SIZE >> k for k in range(len(widths))]
-    look = [(i, o, side, k > 0) for k, (i, o, side) in enumerate(zip([CHANNELS, *widths], widths, sides))]
+    look = [(i, o, 5, side, k > 0) for k, (i, o, side) in enumerate(zip([CHANNELS, *widths], widths, sides))]
     back = widths[::-1]
-    return look + [(i, o, side, True) for i, o, side in zip(back, [*back[1:], CHANNELS], sides[::-1])]
+    return look + [(i, 4 * o, 3, side // 2, True) for i, o, side in zip(back, [*back[1:], CHANNELS], sides[::-1])]
 
 
 def convolutions(config, device):
     """A function: the same convolutions alone, forward and backward, channels last in memory."""
     count, ready = config.batch_size * config.batch_length, []
-    for inputs, outputs, side, trained in shapes(config):
+    for inputs, outputs, kernel, side, trained in shapes(config):
         x, y = (torch.randn(count, c, side, side, device=device).to(memory_format=torch.channels_last) for c in (inputs, outputs))
-        weight = torch.randn(outputs, inputs, 5, 5, device=device, requires_grad=True)
+        weight = torch.randn(outputs, inputs, kernel, kernel, device=device, requires_grad=True)
         ready.append((x.requires_grad_(trained), weight, torch.zeros(outputs, device=device, requires_grad=True), y))
 
     def run():
         for x, weight, bias, gradient in ready:
-            F.conv2d(x, weight, bias, padding=2).backward(gradient)
+            F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2).backward(gradient)
             x.grad = weight.grad = bias.grad = None
     return run
 

@@ -26,7 +26,7 @@ def test_the_convolutions_alone_are_those_of_the_networks(monkeypatch):
     config, seen, conv2d = Config(batch_size=2, batch_length=3), [], torch.nn.functional.conv2d
 
     def noted(x, weight, *arguments, **options):
-        seen.append((weight.shape[1], weight.shape[0], x.shape[-1], x.requires_grad))
+        seen.append((weight.shape[1], weight.shape[0], weight.shape[-1], x.shape[-1], x.requires_grad))
         assert len(x) == 6 and x.is_contiguous(memory_format=torch.channels_last)
         return conv2d(x, weight, *arguments, **options)
     learner = pixels.Learner(pixels.ObservationSpec(image=3), pixels.ACTIONS, False, config)
