@@ -25,7 +25,7 @@ Next            03_dreamer_pendulum.py: the same for continuous actions.
 
 Try             python 02_dreamer_cartpole.py --seed 1
                 python 02_dreamer_cartpole.py --help                all hyperparameters
-                python 02_dreamer_cartpole.py --recipe official     the paper's values: slower to learn
+                python 02_dreamer_cartpole.py --recipe official --output runs/official     the paper's values: slower to learn
                 python 02_dreamer_cartpole.py --env Acrobot-v1      any Gymnasium task
 """
 
