@@ -8,7 +8,7 @@
     python train_all.py 06 --compile  # each run with torch.compile, which pays for those of half an hour and more
     python train_all.py --ray         # the runs as tasks of Ray, on this machine; --ray auto: on a running cluster
 
-    python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=1e-3,3e-3 --seeds 3
+    python train_all.py 02 --set lr=3e-4,1e-3 --set entropy=3e-3,1e-2 --seeds 3
 
 is a sweep: it runs every combination with seeds 0, 1 and 2. Its runs, a table and a picture go into runs/sweeps;
 assets/ and the README stay as they are.

@@ -36,7 +36,7 @@ def dream_losses(reward, continues, value, slow_value, policy, action, value_log
     """
     # R_t, Eq. 5: the online critic bootstraps, the slow one does not.
     returns = lambda_return(reward, 1 - continues, torch.zeros_like(reward), value, 1.0, lam)   # (H, N)
-    # Probability that the dream is still alive *at* t; one that starts in a terminal state never is.
+    # Probability that the dream is still alive *at* t, discounted; one that starts in a terminal state never is.
     alive = continues.cumprod(0)                                            # (H+1, N)
     weight = alive[:-1]                                                     # (H, N)
     scale = norm.update(returns)                                            # S, ()
