@@ -15,12 +15,13 @@ the better of these two predictions.
 
 Files written   assets/01_symlog_twohot.png, assets/01_open_loop_TASK.png, and in runs/01-TASK-SEED
                 metrics.jsonl, checkpoint.pt, summary.json; with --output all there,
-                those of two tasks in a folder each; with --draw the pictures alone
+                those of two tasks in a folder each; with --draw the pictures alone. A line is
+                logged every 50 updates; flags of logging, evaluation and actor do nothing here
 Next            02_dreamer_cartpole.py: an actor and a critic that learn inside this model.
 
 Try             python 01_world_model_demo.py --env CartPole-v1                 one task only
                 python 01_world_model_demo.py --steps 500 --output runs/few     less data: where does it break?
-                python 01_world_model_demo.py --draw                            the shipped models, and no training
+                python 01_world_model_demo.py --draw --output runs/shipped      the shipped models, and no training
 """
 
 import sys

@@ -25,8 +25,8 @@ Next            03_dreamer_pendulum.py: the same for continuous actions.
 
 Try             python 02_dreamer_cartpole.py --seed 1
                 python 02_dreamer_cartpole.py --help                all hyperparameters
-                python 02_dreamer_cartpole.py --recipe official --output runs/official     the paper's values: slower to learn
-                python 02_dreamer_cartpole.py --env Acrobot-v1      any Gymnasium task
+                python 02_dreamer_cartpole.py --recipe official --output runs/official       the paper's values: six times the time, and learns later
+                python 02_dreamer_cartpole.py --env Acrobot-v1 --output runs/acrobot-8000    any Gymnasium task (lesson 5 has its own run of this one)
 """
 
 import sys

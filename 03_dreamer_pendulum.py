@@ -9,7 +9,7 @@ Time            About 6 to 10 minutes per seed on one CPU core that other work s
 What you should see
     steps 1 to 1000       random torques, returns around -1200
     steps 2000 to 4000    the pendulum learns to swing up and stay there, evaluations climb past -200
-    from step 4000        evaluations from -115 to -200, most around -150; the best get -135 to -150
+    from step 4000        evaluations (20 starts each) from -115 to -200, most around -150, which is about the best there is
 Solved means: the mean of 50 fresh greedy episodes at the end is at least -200.
 
 Files written, in runs/Pendulum-v1-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json,

@@ -24,7 +24,7 @@ Files written   the five of each task above, in assets/ (or --output)
 Next            05_dreamer_acrobot.py: what if nearly every reward says the same?
 
 Try             python 04_visualize.py --env Pendulum-v1            one task only
-                python 04_visualize.py --seed 1                     the run of seed 1, if you have trained it
+                python 04_visualize.py --seed 1 --output runs/seed-1        your runs of seed 1, the shipped agent where there is none
 """
 
 import sys

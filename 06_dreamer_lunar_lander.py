@@ -20,8 +20,8 @@ What it took to switch the engines off is a story of its own (LOG.md, notebook 6
 Files written, in runs/LunarLander-v3-SEED (or --output): metrics.jsonl, checkpoint.pt, summary.json, and
 assets/curve_LunarLander-v3-SEED.png (curve.png in --output), as in lesson 2; and assets/06_health_panel.png (with
 --output there, too), a checkup of the trained agent, if it was trained on this task.
-Try             python 06_dreamer_lunar_lander.py --panel           the checkup of the shipped agent, and no training
-Next            Your own task: python 02_dreamer_cartpole.py --env ID, and its health panel.
+Try             python 06_dreamer_lunar_lander.py --panel --output runs/shipped      the checkup of the shipped agent, and no training
+Next            07_dreamer_minigrid.py: symbols, and memory (it needs MiniGrid).
 """
 
 import sys

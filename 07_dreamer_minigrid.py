@@ -15,7 +15,7 @@ Observations    The 7 x 7 cells in front of the agent, as symbols (object, colou
                 a sentence, is not needed: in these tasks it never changes, and the agent never sees it.
 Rewards         1 - .9 x (steps / most steps) at the goal, 0 everywhere else: success is a return above 0. An episode
                 that reaches its most steps is truncated, not terminated.
-Chance          Uniformly random actions succeed in 18 to 22 % of the episodes of Empty-8x8, 7 to 11 % of DoorKey-5x5 and
+Chance          Uniformly random actions succeed in 18 to 20 % of the episodes of Empty-8x8, 8 to 10 % of DoorKey-5x5 and
                 3 to 5 % of FourRooms: 5 successes in 100 may be chance. Every summary holds the returns of 200
                 random episodes, and what the best play, which knows the whole grid, gets in the final ones.
 
@@ -30,17 +30,17 @@ What you should see
 Solved means, of 100 fresh episodes at the end, greedy and sampled alike: success in at least 99 % (Empty-8x8), 90 %
 (DoorKey-5x5) and 30 % (FourRooms).
 
-Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output): metrics.jsonl, checkpoint.pt,
-summary.json, as in lesson 2; assets/curve_RUN.png, and of a dream beside the truth assets/07_dream_TASK.gif and
-assets/07_dream_TASK.png (with --output there, too; the curve as curve.png).
+Files written, in runs/TASK-SEED, or runs/TASK-without-WHAT-SEED (or --output, a folder each there if it is several runs):
+metrics.jsonl, checkpoint.pt, summary.json, as in lesson 2; assets/curve_RUN.png, and of whole agents of the three tasks a dream
+beside the truth, assets/07_dream_TASK.gif and .png (with --output there, too; the curve as curve.png beside its run).
 --compare writes assets/07_ablations.json and, for each task, assets/07_ablations_TASK.png.
 Next            08_dreamer_walker_walk.py: pictures instead of symbols.
 
 Try             python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0                     one task only
-                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without memory    it forgets at once
-                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without each      every part in turn
-                python 07_dreamer_minigrid.py --dream                                           dreams of the shipped agents
-                python 07_dreamer_minigrid.py --compare                                         draw what all runs show
+                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without memory    does it still open the door?
+                python 07_dreamer_minigrid.py --env MiniGrid-DoorKey-5x5-v0 --without each      every part in turn: 8 runs, two hours and more
+                python 07_dreamer_minigrid.py --dream --output runs/shipped                     dreams of the shipped agents
+                python 07_dreamer_minigrid.py --compare                                         what all runs show, yours in place of ours
 """
 
 import sys
@@ -84,7 +84,7 @@ class Own:
     without: Literal["nothing", "each", *ablations.WITHOUT] = "nothing"
     """switch a part of the algorithm off, or each of them in turn (dreamer/tools/ablations.py)"""
     compare: bool = False
-    """train nothing: draw the success rates of all runs in runs/, with and without each part"""
+    """train nothing: draw the success rates of all runs in runs/ and of what assets/07_ablations.json holds; a run of yours takes the place of the stored one of its task, part and seed (git checkout assets brings it back)"""
     dream: bool = False
     """train nothing: draw the dreams of the shipped agents, or of the one of --env"""
 

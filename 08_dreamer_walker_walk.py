@@ -5,7 +5,7 @@ Goal            See that a picture is only another observation: a convolutional 
 Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py, ImageDecoder in decoder.py.
                 Needs the DeepMind Control Suite: pip install dm_control==1.0.50 mujoco==3.17.0 (it does not work with
                 mujoco 4). Without a screen it draws by EGL or OSMesa, the first that works: on Debian or Ubuntu
-                apt-get install libosmesa6 is enough. --proprio draws nothing and needs neither.
+                apt-get install libosmesa6 is enough. --proprio learns without either: only its dream at the end is drawn.
 
 Time            From the state vector 90 to 110 minutes per seed on one CPU core with --compile, another run beside it
                 (62,000 updates; without it two and a half hours, estimated). Pictures are for a GPU: 32,000 steps took 6 minutes on

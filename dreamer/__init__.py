@@ -26,13 +26,13 @@ What surrounds it (skip it to learn DreamerV3, read it to run DreamerV3)
   training/compiled.py        --compile: much of an update by way of torch.compile
   training/shipping.py        agents of runs, and the small ones that come with the course
   training/evaluate.py, checkpoint.py, records.py, paths.py, validate.py, flags.py, bar.py, cli.py
-  training/guard.py, workers.py, tasks.py             tasks that fail or hang; MiniGrid and the Control Suite
+  training/guard.py, workers.py, tasks.py, image_spaces.py    tasks that fail or hang; MiniGrid and the Control Suite; pictures
   training/experiments.py, results.py, tables.py      all runs of the README, and what is made of them
 
 What looks at it
   visual/episodes.py          whole episodes, recorded row by row
   visual/openloop.py          prediction with closed eyes
-  visual/figures.py, maps.py, render.py, health.py, curves.py
+  visual/figures.py, maps.py, render.py, health.py, curves.py, look.py
   visual/grids.py, walker.py, triptych.py             dreams beside the truth, of lessons 7 and 8
 
 What stands around it

@@ -1,4 +1,4 @@
-"""Step 12: one update: sample, loss, backward, optimiser, slow copies, latents back to replay."""
+"""Step 12: one update: loss, backward, optimiser, slow copies. training/loop.py samples before it and stores the latents after it."""
 
 import copy
 
@@ -65,7 +65,7 @@ class Learner:
 
         A share of the sequences starts from the zero state. Those can only find out where they are by
         looking. From stored latents alone a slow variable such as CartPole's position would be carried
-        along in h and never be read off an observation: see LOG.md, "the cause". Of a cold one the action before is kept.
+        along in h and never be read off an observation: see LOG.md, "the cause". Only h and z are zeroed, not the action before.
         """
         classes = self.agent.world_model.rssm.classes           # index C stands for the zero state
         stoch = F.one_hot(stoch, classes + 1)[..., :classes].float()                # (B, S, C)

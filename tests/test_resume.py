@@ -297,13 +297,15 @@ def test_a_checkpoint_of_another_run_is_refused(changes, text, trained):
     assert text in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_going_on_beyond_the_plan_is_said(trained, capsys, monkeypatch):
-    """The learning rate had fallen to its end: the run is not the one that was planned with more steps."""
+def test_going_on_with_another_plan_is_said(trained, capsys, monkeypatch):
+    """Learning rate and entropy bonus fall over the planned steps: with another plan, longer or shorter, finished or not, they jump."""
     monkeypatch.delenv("DREAMER_QUIET", raising=False)
-    steps = checkpoint.load(trained)["config"]["steps"]
-    for more, said in ((0, 0), (20, 1)):
-        Run(short(output=str(trained.parent), steps=steps + more)).train()
-        assert "".join(capsys.readouterr()).count("planned with fewer steps") == said
+    state = checkpoint.load(trained)
+    steps = state["config"]["steps"]
+    for planned, wanted, said in ((steps, steps, 0), (steps, steps + 20, 1), (steps + 100, steps, 1), (steps + 100, steps + 20, 1)):
+        checkpoint.save(trained, {**state, "config": {**state["config"], "steps": planned}})
+        Run(short(output=str(trained.parent), steps=wanted)).train()
+        assert "".join(capsys.readouterr()).count(f"planned with {planned} steps, not {wanted}: learning rate and entropy bonus") == said
 
 
 def test_a_checkpoint_of_another_version_is_refused(trained):

@@ -160,7 +160,7 @@ def test_a_renderer_that_does_not_work_is_one_sentence_or_passed_over(variable, 
         assert "libosmesa6" in image
     else:
         assert vector == "(1, 24)"
-        assert image == "(1, 64, 64, 3)" or "libosmesa6" in image and "--proprio needs no renderer" in image
+        assert image == "(1, 64, 64, 3)" or "libosmesa6" in image and "training with --proprio needs no renderer" in image
 
 
 @pytest.mark.parametrize("screen, drawing, chosen", [

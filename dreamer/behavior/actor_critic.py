@@ -58,8 +58,8 @@ def replay_value_loss(reward, is_terminal, is_last, bootstrap, value_logits, slo
                       discount, lam, slow_regulariser=1.0):
     """The critic's loss on *real* rewards along replayed rows; its gradient reaches the RSSM.
 
-    Time first: all (T, B), value_logits (T, B, K). bootstrap: the first dreamed return R_0 from
-    each state. Returns (T-1, B); a step that ends an episode has no next step and weighs nothing.
+    Time first: all (T, B), value_logits (T, B, K). bootstrap: the first dreamed return R_0 where
+    a dream began, the critic's own value elsewhere. Returns (T-1, B); a step that ends an episode has no next step and weighs nothing.
     Source: `repl_loss` of the official code.
     """
     last = is_last.float()

@@ -197,7 +197,7 @@ def restore_draw(learner, state, seed, say):
 
 
 def check_same(path, saved, wanted, names):
-    """Refuse a checkpoint whose configuration differs in anything that shapes the run. KeyError: it does not know all."""
+    """Refuse a checkpoint whose configuration differs in one of `names`. KeyError: it does not know all of them."""
     for name in sorted(names, key=lambda name: name != "recipe"):      # the recipe first: it explains other differences
         if saved[name] != wanted[name]:
             value, dashed = saved[name], name.replace("_", "-")

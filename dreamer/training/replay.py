@@ -2,7 +2,7 @@
 
 A row t holds observation_t, reward_t (received on *arriving* there, 0 at a reset), is_first,
 is_last, is_terminal, the action chosen *after* seeing it, and the latents (h_t, z_t) the agent had
-there. The final observation of an episode is a row of its own, without an action; the next row is
+there (the zero state if it had none). The final observation of an episode is a row of its own, without an action; the next row is
 the reset. An episode of L steps is therefore L + 1 rows:
 
     row            0        1        2     |   3 (next episode)
@@ -29,7 +29,7 @@ class Replay:
     """
 
     def __init__(self, capacity, streams, spec, actions, deter, stoch, batch_length, seed=0):
-        self.length = capacity // streams                               # rows per ring, L
+        self.length = capacity // streams                               # rows per ring
         self.window = batch_length + 1                                  # one row of context first
         if self.length < self.window:
             raise ValueError(f"a capacity of {capacity} rows is less than one window of {self.window} "
@@ -44,7 +44,7 @@ class Replay:
         self.rows = {k: torch.empty((streams, self.length, *shape), dtype=dtype)
                      for k, (shape, dtype) in shapes.items()}
         self.count = torch.zeros(streams, dtype=torch.long)             # rows ever written, per ring
-        # Online queue of (ring, start); what would not fit is what the rings have overwritten.
+        # New windows (ring, start): each is trained on once before any is drawn at random. What does not fit is overwritten anyway.
         self.fresh = deque(maxlen=streams * -(-self.length // self.window))
         self.generator = torch.Generator().manual_seed(seed)
 

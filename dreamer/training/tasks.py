@@ -181,7 +181,7 @@ class Suite(gym.Env):
             return self.env.physics.render(pixels, pixels, camera_id=0)
         except Exception as error:      # each renderer has errors of its own
             raise TaskError(f"it cannot be drawn by MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {first_line(error)}; "
-                            f"{RENDERER}; --proprio needs no renderer") from None
+                            f"{RENDERER}; training with --proprio needs no renderer") from None
 
     def render(self):
         return self.draw(SHOWN)

@@ -50,7 +50,7 @@ class ImageDecoder(nn.Module):
 
     def forward(self, deter, stoch):
         # Every block of the deterministic part paints its own group of channels.
-        x = self.space_deter(deter).unflatten(-1, (self.side ** 2, -1))             # (g, N, 16, c/g)
+        x = self.space_deter(deter).unflatten(-1, (self.side ** 2, -1))             # (g, N, 16, c/g), c: width
         x = x.permute(1, 2, 0, 3).flatten(2)                                        # (N, 16, c)
         x = x + self.space_stoch(stoch).unflatten(-1, (-1, self.width))             # (N, 16, c)
         x = x.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)              # (N, c, 4, 4)
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         """deter (..., D), stoch (..., S, C) -> dict of predictions.
 
         vector (..., V): symlog of the standardised observation; symbols: logits (..., M, most classes),
-        -inf beyond a symbol's own; image (..., 64, 64, channels) in [0, 1]. The order: stoch comes first here.
+        -inf beyond a symbol's own; image (..., 64, 64, channels) in [0, 1]. The MLP reads stoch before deter.
         """
         stoch, lead, output = stoch.flatten(-2), deter.shape[:-1], {}
         if self.mlp:

@@ -64,9 +64,9 @@ class Standardize(nn.Module):
     def measure(self, x, bound):
         """Fix the statistics from rows x (N, V) and the largest values that the task declares, bound (V,).
 
-        Random actions see little of what a good policy will: CartPole's cart moves .1 m, and has
-        2.4. A declared bound tells; it widens the measured std up to tenfold (0: none is declared): to an eighth of the
-        bound, so that what lies there is 8, some 2 after symlog. A number that never changed is divided by a thousandth.
+        Random actions see little of what a good policy will: CartPole's cart moves .1 m, and the
+        task declares 4.8. The bound widens the std to an eighth of itself, at most tenfold (0: none is declared), so what lies
+        at it is 8, some 2 after symlog. The std of a number that never changed counts as .001 (1 + |mean|) before that.
         """
         self.mean.copy_(x.mean(0))
         std = x.std(0, correction=0).clamp(min=1e-3 * (1 + self.mean.abs()))

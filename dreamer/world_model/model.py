@@ -79,7 +79,7 @@ class WorldModel(nn.Module):
         prior = self.rssm.prior(deter)                                      # (B, T, S, C)
         feature = features(deter, stoch)                                    # (B, T, D + S*C)
         reward, continues = self.reward(feature), self.continue_logit(feature)
-        # The label is soft (official code; binary in Eq. 3): the head learns discount * P(continue), so no discount is applied later.
+        # The label is soft (official code; binary in Eq. 3): the head learns discount * P(continue), so dreams need no discount of their own.
         alive = (1 - batch["is_terminal"].float()) * self.discount
         dyn, rep, kl = kl_losses(post, prior, self.rssm.mix, self.free_nats)
         losses = {

@@ -122,5 +122,5 @@ class RSSM(nn.Module):
 
 
 def features(deter, stoch):
-    """What the heads read: deter (..., D) and flattened stoch -> (..., D + S*C)."""
+    """What the heads read: deter (..., D), stoch (..., S, C) -> (..., D + S*C)."""
     return torch.cat([deter, stoch.flatten(-2)], -1)
