@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dreamer.agent import Agent
 from dreamer.distributions import Draw
@@ -444,6 +445,14 @@ def test_a_panel_shows_the_part_in_colour_the_whole_in_grey_and_chance():
     assert lines["chance"][0] == 0.5 and axes[0].collections[0].get_label() == "everything, worst to best of 2 seeds"
     edges = axes[0].collections[0].get_paths()[0].vertices[:, 1]
     assert edges.min() == pytest.approx(0.8 - ablation_study.WIDE) and edges.max() == pytest.approx(0.9 + ablation_study.WIDE)
+
+
+def test_title_and_legend_have_room_beside_each_other_over_a_single_panel():
+    runs = [ablation_study.entry(summary(0.2, seed, part)) for part, seed in (("nothing", 0), ("memory", 0), ("memory", 1))]
+    figure = ablation_study.draw("MiniGrid-FourRooms-v0", runs)
+    FigureCanvasAgg(figure).draw()
+    title, legend = figure._suptitle.get_window_extent(), figure.legends[0].get_window_extent()
+    assert 0 <= title.x0 and title.x1 < legend.x0 and legend.x1 <= figure.bbox.x1
 
 
 def test_runs_that_agree_are_drawn_apart_and_one_without_a_curve_is_not_drawn():

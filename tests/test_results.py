@@ -374,6 +374,10 @@ def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():
         rates = tuple(round(100 * e[mode]) for mode in ("greedy", "sampled"))
         without.setdefault(e["without"], {}).setdefault(e["task"].split("-")[1], []).append(rates)
         curves_of[e["without"], e["task"].split("-")[1], e["seed"]] = e["curve"]
+    rooms = {part: tasks.pop("FourRooms") for part, tasks in without.items() if "FourRooms" in tasks}
+    assert set(rooms) == {"nothing", "memory"} and len(rooms["memory"]) == 1
+    (greedy, sampled), = rooms["memory"]
+    assert f"was *trained* without memory (one seed) ends at {greedy} % greedy and {sampled} % sampled" in text
     assert set(without) == {"nothing", *ablations.WITHOUT} and all(set(tasks) == {"Empty", "DoorKey"} for tasks in without.values())
     whole, reconstruction, two_hot = (without.pop(part) for part in ("nothing", "reconstruction", "two-hot"))
     assert all(len(seeds) == 3 for seeds in whole.values()) and "all end at 100 % (two seeds each)" in text
