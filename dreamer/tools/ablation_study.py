@@ -167,7 +167,7 @@ def draw(task, entries):
     parts = [part for part in WITHOUT if any(e["without"] == part for e in entries)] or ["nothing"]
     columns = min(COLUMNS, len(parts))
     rows = -(-len(parts) // columns)
-    figure = Figure((max(9, 3.2 * columns + 0.6), 2.5 * rows + 0.6), layout="constrained")       # title and legend need 9
+    figure = Figure((max(10, 3.2 * columns + 0.6), 2.5 * rows + 0.6), layout="constrained")      # title and legend need 10
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, part in zip(axes.flat, parts):
         band(axis, [e for e in entries if e["without"] == "nothing"])
