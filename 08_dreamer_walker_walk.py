@@ -9,7 +9,8 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
 
 Time            From the state vector 90 to 110 minutes per seed on one CPU core with --compile, another run beside it
                 (62,000 updates; without it two and a half hours, estimated). Pictures are for a GPU: 32,000 steps took 6 minutes on
-                one NVIDIA H100 with --async-envs, all of them three quarters of an hour (estimated); a day on one core (estimated).
+                one NVIDIA H100 with --async-envs, all of them three quarters of an hour; some twelve hours
+                on one CPU core, eight with --threads 2 (all but the 6 minutes estimated; --compile gains nothing there).
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
                 500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
@@ -34,7 +35,7 @@ Next            Your own task from pictures: any other of the suite by --env che
 
 Try             python 08_dreamer_walker_walk.py --proprio --compile
                 python 08_dreamer_walker_walk.py --async-envs --steps 32000 --eval-every 16000 --output runs/short     (a GPU)
-                python 08_dreamer_walker_walk.py --compile --max-steps 20000    stop soon after so many steps; the same
+                python 08_dreamer_walker_walk.py --threads 2 --max-steps 20000  stop soon after so many steps; the same
                                                                                 command again makes the next 20,000
 """
 
