@@ -9,7 +9,7 @@ from ..layers import BlockLinear, Layer, Linear, mlp
 from .encoder import IMAGE_SIZE, STAGES, ChannelNorm, Conv
 
 
-# A doubled row a b c is a a b b c c. Under five taps in a row an even pixel has a a b b c, an odd one a b b c c:
+# A doubled row a b c is a a b b c c. Five weights (taps) around the first b (even) meet a a b b c, around the second (odd) a b b c c:
 TAPS = torch.tensor([[[1., 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]],
                      [[1., 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]])     # (even or odd, pixel of a b c, tap)
 
@@ -25,6 +25,7 @@ class DoublingConv(Conv):
         self.register_buffer("taps", TAPS, persistent=False)
 
     def forward(self, x):
+        # y, x: even or odd row, column; a, b: which of three pixels; k, l: tap; o, i: output, input
         kernels = torch.einsum("yak,xbl,oikl->oyxiab", self.taps, self.taps, self.weight)   # (outputs, 2, 2, inputs, 3, 3)
         x = F.conv2d(x, kernels.flatten(0, 2), self.bias.repeat_interleave(4), padding=1)   # (N, outputs * 2 * 2, h, w)
         return F.pixel_shuffle(x, 2)                                                        # (N, outputs, 2h, 2w)
