@@ -84,7 +84,8 @@ class Own:
     without: Literal["nothing", "each", *ablations.WITHOUT] = "nothing"
     """switch a part of the algorithm off, or each of them in turn (dreamer/tools/ablations.py)"""
     compare: bool = False
-    """train nothing: draw the success rates of all runs in runs/ and of what assets/07_ablations.json holds; a run of yours takes the place of the stored one of its task, part and seed (git checkout assets brings it back)"""
+    """train nothing: draw the success rates of all runs in runs/ and of what assets/07_ablations.json holds; a run of yours
+    takes the place of the stored one of its task, part and seed (git checkout assets brings it back)"""
     dream: bool = False
     """train nothing: draw the dreams of the shipped agents, or of the one of --env"""
 

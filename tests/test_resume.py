@@ -306,6 +306,10 @@ def test_going_on_with_another_plan_is_said(trained, capsys, monkeypatch):
         checkpoint.save(trained, {**state, "config": {**state["config"], "steps": planned}})
         Run(short(output=str(trained.parent), steps=wanted)).train()
         assert "".join(capsys.readouterr()).count(f"planned with {planned} steps, not {wanted}: learning rate and entropy bonus") == said
+    for ends in ({"lr_end": 1.0}, {"entropy_end": 1.0}, {"lr_end": 1.0, "entropy_end": 1.0}):       # what does not fall does not jump
+        checkpoint.save(trained, {**state, "config": {**state["config"], **ends, "steps": steps + 100}})
+        Run(short(output=str(trained.parent), **ends)).train()
+        assert ("planned with" in "".join(capsys.readouterr())) == (len(ends) == 1)
 
 
 def test_a_checkpoint_of_another_version_is_refused(trained):

@@ -262,7 +262,8 @@ class Run:
                               "use another --output folder, or --no-resume to start anew")
         self.records.say(f"{self.folder.name}: going on from {path.name} of step {self.step}")
         if (planned := saved["config"]["steps"]) != self.config.steps and min(self.config.lr_end, self.config.entropy_end) < 1:
-            self.records.say(f"it was planned with {planned:,} steps, not {self.config.steps:,}: learning rate and entropy bonus jump to where this plan has them")
+            self.records.say(f"it was planned with {planned:,} steps, not {self.config.steps:,}: learning rate and entropy bonus "
+                             "jump to where this plan has them")
 
     def restore(self, saved):
         learner = self.learner
