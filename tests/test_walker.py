@@ -141,7 +141,7 @@ def test_without_a_renderer_the_sentence_names_its_package_and_the_state_vector_
                           env={**os.environ, "MUJOCO_GL": "off"})
     shape, *message = done.stdout.splitlines()
     assert shape == "(1, 24)" and len(message) == 1 and "Traceback" not in done.stderr
-    assert "MUJOCO_GL=off" in message[0] and "libosmesa6" in message[0] and "--proprio" in message[0]
+    assert "MUJOCO_GL=off" in message[0] and "libosmesa6" in message[0] and "training with --proprio needs no renderer" in message[0]
 
 
 @needs_suite
@@ -156,7 +156,7 @@ def test_a_renderer_that_does_not_work_is_one_sentence_or_passed_over(variable, 
     vector, image = done.stdout.splitlines()
     assert "Traceback" not in done.stderr
     if variable == "MUJOCO_GL":
-        assert "MUJOCO_GL=osmose names a renderer that does not work here" in vector and "MUJOCO_GL=off with --proprio" in vector
+        assert "MUJOCO_GL=osmose names a renderer that does not work here" in vector and "MUJOCO_GL=off to train with --proprio" in vector
         assert "libosmesa6" in image
     else:
         assert vector == "(1, 24)"

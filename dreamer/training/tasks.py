@@ -130,7 +130,7 @@ def load_suite():
             if asked in (None, "off") or not importlib.util.find_spec("mujoco") or draws(asked):
                 raise                   # the renderer is not to blame
             raise TaskError(f"MUJOCO_GL={asked} names a renderer that does not work here: {first_line(error)}; leave it "
-                            f"unset, or MUJOCO_GL=off with --proprio, which draws nothing; {RENDERER}") from None
+                            f"unset, or MUJOCO_GL=off to train with --proprio, which draws nothing before its end; {RENDERER}") from None
 
 
 class Suite(gym.Env):
