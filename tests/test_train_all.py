@@ -84,15 +84,15 @@ def run(*argv):
 
 # ------------------------------------------------------------------ running
 
-def test_a_compiled_run_is_a_run_of_the_experiment_and_its_command_says_so(course, capsys):
+def test_a_compiled_run_with_two_threads_is_a_run_of_the_experiment_and_its_command_says_so(course, capsys):
     run("02")
     path = course / "runs" / "CartPole-v1-1" / "summary.json"
     summary = json.loads(path.read_text())
-    path.write_text(json.dumps({**summary, "config": {**summary["config"], "compile": True}}))
+    path.write_text(json.dumps({**summary, "config": {**summary["config"], "compile": True, "threads": 2}}))
     assert run("02", "--collect") == 0
     commands = {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]}
     assert commands == {0: "python 02_dreamer_cartpole.py --seed 0 --threads 1",
-                        1: "python 02_dreamer_cartpole.py --seed 1 --threads 1 --compile"}
+                        1: "python 02_dreamer_cartpole.py --seed 1 --threads 2 --compile"}
     assert run("02", "--collect", "--compile") == 0         # what was made without it is finished, too, and stays what it is
     assert {e["seed"]: e["command"] for e in stored(course)["02_dreamer_cartpole"]} == commands
 

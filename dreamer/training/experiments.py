@@ -27,7 +27,7 @@ SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulu
 IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and optional packages: run by name only
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
-WITHOUT_EFFECT = {"output", "resume", "device", "compile", "async_envs", "env_timeout", "log_every"}       # two runs may differ in these
+WITHOUT_EFFECT = {"output", "resume", "device", "threads", "compile", "async_envs", "env_timeout", "log_every"}    # two runs may differ in these
 TOLD = ("steps", "eval_every", "eval_episodes", "compile", "async_envs")       # flags that a command names where a run has its own
 
 
@@ -106,9 +106,9 @@ class Job:
         self.config = parse_flags(self.lesson.defaults, self.arguments())
         self.updates = self.lesson.updates(self.config)
 
-    def arguments(self):
+    def arguments(self, threads=1):
         task = ["--env", self.task] if len(self.lesson.tasks) > 1 else []
-        return [*task, "--seed", str(self.seed), "--threads", "1", *self.flags]
+        return [*task, "--seed", str(self.seed), "--threads", str(threads), *self.flags]
 
     def command(self, summary=None):
         """The command of this run as a reader would type it, in any folder of his own; as `summary` says it was made."""
@@ -118,7 +118,7 @@ class Job:
             value, dashed = made.get(name, planned[name]), name.replace("_", "-")
             if value != planned[name]:
                 flags += [f"--{dashed}" if value else f"--no-{dashed}"] if isinstance(value, bool) else [f"--{dashed}", str(value)]
-        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(), *flags])
+        return shlex.join(["python", f"{self.lesson.name}.py", *self.arguments(made.get("threads", 1)), *flags])
 
     def summary(self, free=WITHOUT_EFFECT):
         """summary.json of the finished run, or None if it is not finished or was made with other settings, but for the `free` ones."""
