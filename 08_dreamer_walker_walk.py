@@ -8,23 +8,24 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
                 apt-get install libosmesa6 is enough. --proprio learns without either: only its dream at the end is drawn.
 
 Time            From the state vector 90 to 110 minutes per seed on one CPU core with --compile, another run beside it
-                (62,000 updates; without it two and a half hours, estimated). Pictures are for a GPU: 32,000 steps took 6 minutes on
-                one NVIDIA H100 with --async-envs, all of them three quarters of an hour; some twelve hours
-                on one CPU core, eight with --threads 2 (all but the 6 minutes estimated; --compile gains nothing there).
-Frames          An action is held for two frames, and the agent's steps are what --steps counts: 250,000 steps are
-                500,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
+                (62,000 updates; without it two and a half hours, estimated). From pictures three hours on two CPU cores that
+                do nothing else, with --threads 2 (49,501 updates, 4.6 a second; --compile gains nothing there), some five
+                on one; on one NVIDIA H100 with --compile --async-envs a quarter of an hour (both estimated).
+Frames          An action is held for two frames, and the agent's steps are what --steps counts: 100,000 steps are
+                200,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
 Rewards         0 to 1 a frame, for a torso that is high and upright and moves at 1 m/s; at most 1000 an episode.
-Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, 2.7 GB at the default
-                capacity. --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
+Memory          A row of replay with a picture takes 13.4 KB: 0.67 GB for 100,000 frames, so 1.3 GB at the end (and two
+                checkpoints of as much on the disk), 2.7 GB at the default capacity, which a longer run fills.
+                --replay-capacity 50000 keeps the last 100,000 frames. Without pictures a row takes 1.2 KB.
 
-What you should see (from pictures: not run to the end yet)
+What you should see
     from the state vector   180 to 370 greedy after 25,000 steps, 540 to 550 after 50,000, 680 to 830 after 75,000, 870 to
                             910 after 100,000, 935 and 918 at the end (seeds 0 and 1): the entropy falls late
-    from pictures           370 greedy after 16,000 steps, 580 after 32,000 and 620 at the end of a run planned with
-                            these 32,000 (64,000 frames, seed 0, an earlier recipe); in the dream the legs are blurred
+    from pictures           340 greedy after 12,500 steps, 470 after 25,000, 650 after 50,000, 700 after 75,000 and
+                            823 at the end (seed 0); a dream falls over after a second or two
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
-(250,000 frames), and at least 800 from pictures, with 250,000 steps (500,000 frames).
+(250,000 frames), and at least 800 from pictures, with 100,000 steps (200,000 frames).
 
 Files written, in runs/walker_walk-SEED or runs/walker_walk-proprio-SEED (or --output): metrics.jsonl, checkpoint.pt,
 summary.json, and assets/curve_TASK-SEED.png (curve.png in --output), as in lesson 2; and a dream beside the truth,
@@ -34,7 +35,7 @@ Next            Your own task from pictures: any other of the suite by --env che
                 gymnasium.wrappers.ResizeObservation.
 
 Try             python 08_dreamer_walker_walk.py --proprio --compile
-                python 08_dreamer_walker_walk.py --async-envs --steps 32000 --eval-every 16000 --output runs/short     (a GPU)
+                python 08_dreamer_walker_walk.py --compile --async-envs         (pictures, on a GPU)
                 python 08_dreamer_walker_walk.py --threads 2 --max-steps 20000  stop soon after so many steps; the same
                                                                                 command again makes the next 20,000
 """
@@ -58,7 +59,7 @@ from dreamer.visual import triptych
 from dreamer.visual.episodes import record
 from dreamer.visual.render import save_gif
 
-TASKS = {"walker_walk": dict(steps=250_000, envs=8, eval_every=25_000, eval_episodes=10),
+TASKS = {"walker_walk": dict(steps=100_000, envs=8, eval_every=12_500, eval_episodes=5),
          "walker_walk-proprio": dict(steps=125_000, envs=1, eval_every=12_500, eval_episodes=10)}
 DEFAULTS = Config(env="walker_walk", final_episodes=20, checkpoint_every=5000, **TASKS["walker_walk"])
 BAR = {"walker_walk": Bar(final=800), "walker_walk-proprio": Bar(final=850)}

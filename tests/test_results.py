@@ -364,6 +364,11 @@ def test_scores_in_sentences_are_those_of_the_results():
         assert f"{in_order(scores(rooms, 'MiniGrid-FourRooms-v0', mode))} % ({mode})" in text
     first, second = scores(stored["08_dreamer_walker_walk"], "walker_walk-proprio")
     assert f"a mean of {first:.0f} of 1000 after 250,000 frames with seed 0, and {second:.0f} with seed 1" in text
+    seen, = (e for e in stored["08_dreamer_walker_walk"] if e["task"] == "walker_walk")         # "one seed"
+    greedy, (sampled,) = seen["final"]["greedy"], scores([seen], "walker_walk", "sampled")
+    assert (f"From pictures it gets {np.mean(greedy):.0f} (worst of {len(greedy)} episodes {min(greedy):.0f}; {sampled:.0f} sampled) "
+            f"after {seen['steps']:,} steps, {2 * seen['steps']:,} frames: one seed") in text
+    assert f"every 12,500 steps: {', '.join(f'{score:.0f}' for _, score in seen['curve']['greedy'])}. " in text
 
 
 def test_what_the_readme_says_of_the_parts_taken_away_is_what_came_of_them():

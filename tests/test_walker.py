@@ -451,7 +451,7 @@ def test_flags_say_what_is_seen_and_kept(lesson):
     own, config = lesson.read(["--proprio", "--replay-capacity", "5000", "--seed", "3"])
     assert (config.env, config.steps, config.capacity, config.seed, own.max_steps) == (PROPRIO, 125_000, 5000, 3, 0)
     own, config = lesson.read(["--max-steps=9"])
-    assert (config.env, config.steps, config.capacity, own.max_steps) == ("walker_walk", 250_000, Config.capacity, 9)
+    assert (config.env, config.steps, config.capacity, own.max_steps) == ("walker_walk", 100_000, Config.capacity, 9)
     assert lesson.read(["--env", "cheetah_run", "--proprio"])[1].env == "cheetah_run-proprio"
     assert lesson.read(["--env", "walker_walk-proprio", "--proprio"])[1].env == "walker_walk-proprio"
     assert lesson.read(["--max-steps=9"])[1] == lesson.read([])[1]          # the plan knows nothing of the pause
