@@ -65,7 +65,7 @@ def test_every_stored_run_is_of_an_experiment_and_has_the_shared_hyperparameters
         assert entry["steps"] < lesson.defaults.steps and entry["seed"] < experiments.SEEDS[entry["lesson"]]
         others = differing(entry["config"], asdict(lesson.defaults)) - (
             MACHINE | {"eval_every", "eval_episodes"} | ({"steps"} if "final" in entry else set()))
-        assert bool(others) == entry.get("earlier", False)          # another recipe is said to be one
+        assert not others
     for name, seeds in experiments.SEEDS.items():
         entries, tasks = stored.get(name, []), experiments.load(name).tasks
         runs = [(e["task"], e["seed"]) for e in entries]
@@ -236,19 +236,18 @@ def test_a_task_without_a_finished_run_shows_how_far_others_came(tmp_path):
     from dreamer.visual import curves
     entry = {"lesson": "08_dreamer_walker_walk", **results.entry(summary(), "c"), "task": "walker_walk", "steps": 6000}
     del entry["final"]
-    rooms = {**entry, "lesson": "07_dreamer_minigrid", "task": "MiniGrid-FourRooms-v0", "curve": {"greedy": [[5000, 0.15]]},
-             "earlier": True}
+    rooms = {**entry, "lesson": "07_dreamer_minigrid", "task": "MiniGrid-FourRooms-v0", "curve": {"greedy": [[5000, 0.15]]}}
     stored = {"02_dreamer_cartpole": [results.entry(summary(), "c")], "unfinished": [entry, rooms]}
     blocks = results.blocks(stored)
-    assert "| not run to the end: seed 0 stopped after 6,000 steps, an earlier recipe, 2 minutes (15% at 5,000) | [curve](assets/07_" in blocks["lessons"]
+    assert "| not run to the end: seed 0 stopped after 6,000 steps, 2 minutes (15% at 5,000) | [curve](assets/07_" in blocks["lessons"]
     assert "| not run to the end: seed 0 stopped after 6,000 steps, 2 minutes (450.0 at 6,000) | [curve](assets/08_" in blocks["lessons"]
     assert "(4 not run yet), worst 475.0" in blocks["lessons"] and blocks["lessons"].count("stopped") == 2
     assert "walker_walk" not in blocks["results"]
     axis = Figure().subplots()
-    drawn, earlier = results.stopped(stored)
-    beside = Figure().subplots()
-    curves.draw(beside, *earlier)
-    assert beside.get_lines()[0].get_label() == "seed 0, stopped,\nan earlier recipe"
+    drawn, _ = results.stopped(stored)
+    beside, (lesson, task, *_) = Figure().subplots(), drawn
+    curves.draw(beside, lesson, task, [{**entry, "final": {}}], [])
+    assert beside.get_lines()[0].get_label() == "seed 0, fewer steps"
     curves.draw(axis, *drawn)
     assert [line.get_label() for line in axis.get_lines()] == ["seed 0, stopped", "bar 800"]
     assert axis.get_xlim()[1] >= entry["config"]["steps"] > entry["steps"]      # room for what is still to come

@@ -10,8 +10,7 @@ from . import checkpoint, experiments, tables
 from .records import hardware
 
 REFERENCES = "references"       # key of the model-free runs, written by benchmarks/model_free.py
-UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps;
-                                # "earlier" in one of them: made with an earlier recipe of the course, and kept until there is a newer one
+UNFINISHED = "unfinished"       # key of the runs that were stopped, as far as they are, or planned with fewer steps
 KEPT = ("seed", "task", "size", "steps", "updates", "errors", "ratio", "final", "random", "optimal",
         "versions")             # of summary.json
 

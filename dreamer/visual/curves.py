@@ -17,8 +17,7 @@ def draw(axis, lesson, task, entries, references):
     last = max(lesson.defaults.steps if "lesson" in e else e["steps"] for e in entries)     # those that are not whole name their lesson
     for number, e in enumerate(entries):
         if e["curve"]["greedy"]:
-            short = (", fewer steps" if "final" in e else ", stopped") + ",\nan earlier recipe" * e.get("earlier", False)
-            label = f"seed {e['seed']}" + short * ("lesson" in e)
+            label = f"seed {e['seed']}" + (", fewer steps" if "final" in e else ", stopped") * ("lesson" in e)
             width = max(1, 2.5 - 0.5 * number)          # the first ones broad: equal curves do not hide each other
             axis.plot(*zip(*e["curve"]["greedy"]), marker="o", markersize=width + 2, linewidth=width, label=label)
     for dashes, (name, runs) in zip(DASHES * 9, algorithms(references).items()):
