@@ -8,9 +8,10 @@ Read before     Lessons 2 and 3; ImageEncoder in dreamer/world_model/encoder.py,
                 apt-get install libosmesa6 is enough. --proprio learns without either: only its dream at the end is drawn.
 
 Time            From the state vector 90 to 110 minutes per seed on one CPU core with --compile, another run beside it
-                (62,000 updates; without it two and a half hours, estimated). From pictures three hours on two CPU cores that
-                do nothing else, with --threads 2 (49,501 updates, 4.6 a second; --compile gains nothing there), some five
-                on one; on one NVIDIA H100 with --compile --async-envs a quarter of an hour (both estimated).
+                (62,000 updates; without it two and a half hours, estimated). From pictures some three hours on two CPU cores
+                that do nothing else, with --threads 2 (49,501 updates, 4.5 a second; --compile gains nothing there), five on
+                one, a quarter of an hour on one NVIDIA H100 with --compile --async-envs (all three estimated; the
+                published run took 4.3 hours, its first part with one thread and other trainings beside it).
 Frames          An action is held for two frames, and the agent's steps are what --steps counts: 100,000 steps are
                 200,000 frames of the published curves. An episode has 1000 frames, 500 steps; then it is truncated, not
                 terminated: the walker would go on.
@@ -23,7 +24,7 @@ What you should see
     from the state vector   180 to 370 greedy after 25,000 steps, 540 to 550 after 50,000, 680 to 830 after 75,000, 870 to
                             910 after 100,000, 935 and 918 at the end (seeds 0 and 1): the entropy falls late
     from pictures           340 greedy after 12,500 steps, 470 after 25,000, 650 after 50,000, 700 after 75,000 and
-                            823 at the end (seed 0); a dream falls over after a second or two
+                            823 at the end (seed 0); a dream falls over within a second or two
 Solved means: the mean of 20 fresh greedy episodes at the end is at least 850 from the state vector, with 125,000 steps
 (250,000 frames), and at least 800 from pictures, with 100,000 steps (200,000 frames).
 

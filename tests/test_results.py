@@ -205,6 +205,8 @@ def test_a_begun_run_is_judged_as_its_lesson_judges(tmp_path):
     assert entry["curve"] == {"greedy": [[800, 0.5]], "sampled": [[800, 1.0]]} and entry["steps"] == 900
     assert entry["gpu"] == "G" and tables.minutes_of(entry) == "0.1 (G)"            # where it was made, not where it is collected
     assert tables.minutes_of({"seconds": 90, "command": "c --compile"}) == "1.5 (compiled)"
+    assert tables.minutes_of({"seconds": 90, "config": {"threads": 2}}) == "1.5 (2 threads)"
+    assert tables.minutes_of({"seconds": 90, "config": {"threads": 1}}) == "1.5"
 
 
 def test_a_run_planned_with_fewer_steps_is_stored_as_what_it_is(tmp_path):

@@ -57,9 +57,15 @@ def minutes_of(e):
     return f"{e['seconds'] / 60:.1f}" + how_fast([e])
 
 
+def threads_of(e):
+    """["2 threads"] of a run that ended with two; [] with one."""
+    count = e.get("config", {}).get("threads", 1)
+    return [f"{count} threads"] * (count > 1)
+
+
 def how_fast(entries):
-    """What made these runs faster than the plain command is: --compile, a GPU, and how many if not all; empty, if nothing did."""
-    faster = Counter(way for e in entries for way in ["compiled"] * ("--compile" in e.get("command", "")) + [e.get("gpu")] if way)
+    """What made these runs faster than the plain command is: --compile, more threads, a GPU, and how many if not all; empty, if nothing did."""
+    faster = Counter(way for e in entries for way in ["compiled"] * ("--compile" in e.get("command", "")) + threads_of(e) + [e.get("gpu")] if way)
     ways = [(f"{count} of {len(entries)} " if count < len(entries) else "") + way for way, count in faster.items()]
     return f" ({', '.join(ways)})" * bool(ways)
 
