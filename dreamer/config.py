@@ -58,7 +58,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA when there is one, else the CPU; mps (Mac) only by choice"""
     threads: int = 1
-    """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps)"""
+    """CPU threads of torch; 0 leaves torch's own choice (at size 1m a second one seldom helps, but with pictures on an idle machine)"""
     compile: bool = False
     """let torch.compile join the operations of an update: 1.4 times as fast after two minutes (CPU), some twice after one (GPU), for long runs (training/compiled.py)"""
     async_envs: bool = False

@@ -213,13 +213,13 @@ def test_a_run_planned_with_fewer_steps_is_stored_as_what_it_is(tmp_path):
     """With the command that makes it and the GPU that made it; a longer one, and one with another recipe, are not."""
     job = experiments.plan(["08_dreamer_walker_walk"], tmp_path)[0][0]
     job.folder.mkdir()
-    made = {"config": {**asdict(job.config), "steps": 900, "async_envs": True}, "steps": 904, "updates": 5, "seconds": 60.0, "seed": 0,
+    made = {"config": {**asdict(job.config), "steps": 900, "async_envs": True, "threads": 2}, "steps": 904, "updates": 5, "seconds": 60.0, "seed": 0,
             "task": job.task, "size": "1m", "versions": {}, "evaluations": [], "final": {"greedy": [700.0, 500.0], "sampled": [1.0]},
             "hardware": {"processor": "P", "cores": 3, "gpu": "G"}}
     write = lambda **changes: (job.folder / "summary.json").write_text(json.dumps({**made, **changes}))
     write()
     found, = results.begun(job)
-    assert found["command"] == f"{job.command()} --steps 900 --async-envs" and (found["processor"], found["gpu"]) == ("P", "G")
+    assert found["command"] == f"{job.command()} --steps 900 --async-envs".replace("--threads 1", "--threads 2") and (found["processor"], found["gpu"]) == ("P", "G")
     other = experiments.Job(job.lesson, job.task, 0, tmp_path, ["--compile"])
     assert other.command({"config": {**asdict(other.config), "compile": False, "eval_episodes": 3}}) == (
         f"{other.command()} --eval-episodes 3 --no-compile")

@@ -27,7 +27,7 @@ SEEDS = {"01_world_model_demo": 3, "02_dreamer_cartpole": 5, "03_dreamer_pendulu
 IF_NAMED = {"07_dreamer_minigrid", "08_dreamer_walker_walk"}    # many hours and optional packages: run by name only
 TOY = shlex.split("--steps 60 --prefill 30 --batch-size 2 --batch-length 8 --starts 4 --imagination-horizon 3 "
                   "--train-ratio 4 --eval-every 30 --eval-episodes 1 --final-episodes 1 --log-every 10")
-WITHOUT_EFFECT = {"output", "resume", "device", "threads", "compile", "async_envs", "env_timeout", "log_every"}    # two runs may differ in these
+WITHOUT_EFFECT = {"output", "resume", "device", "threads", "compile", "async_envs", "env_timeout", "log_every"}    # two runs may differ in these, if only by rounding
 TOLD = ("steps", "eval_every", "eval_episodes", "compile", "async_envs")       # flags that a command names where a run has its own
 
 

@@ -176,7 +176,7 @@ def how_far(lesson, begun):
         scores = [("at the end", lesson.bar.score(e["final"]["greedy"]))] if "final" in e else [
             (f"at {step:,}", score) for step, score in e["curve"]["greedy"][-1:]]
         runs.append(f"seed {e['seed']} {'planned with' if 'final' in e else 'stopped after'} {e['steps']:,} steps, "
-                    + f"{e['seconds'] / 60:.0f} minutes" + f" on one {e.get('gpu')}" * ("gpu" in e)
+                    f"{e['seconds'] / 60:.0f} minutes" + f" on one {e.get('gpu')}" * ("gpu" in e)
                     + "".join(f" ({written(lesson, score)} {when})" for when, score in scores))
     return "not run to the end: " + "; ".join(runs) if runs else "not run yet"
 
